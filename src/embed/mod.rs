@@ -1,0 +1,53 @@
+//! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
+
+use crate::types::{Features, InputTensor, PatchGrid};
+
+/// A network that turns pictures into patch embeddings. One thread owns it.
+pub trait Backbone: Send {
+    fn spec(&self) -> &BackboneSpec;
+
+    /// Embeds a picture of one of the spec's grids into `out`, which takes its grid and dimension from it.
+    fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError>;
+}
+
+/// What the pipeline needs to know of a loaded model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackboneSpec {
+    pub name: String,
+    pub family: String,
+    /// Hex.
+    pub sha256: String,
+    /// The grids that the model takes, the default first.
+    pub grids: Vec<PatchGrid>,
+    /// Length of one embedding, dropped dimensions not counted.
+    pub dim: usize,
+    /// Subtracted from each channel in [0, 1]: red, green, blue.
+    pub mean: [f32; 3],
+    /// Each channel is then divided by this.
+    pub std: [f32; 3],
+    /// Mean cosine of the probe's features to those of the manifest; 1 where there was none to check.
+    pub probe_cosine: f32,
+}
+
+/// Why a picture could not be embedded.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    #[error("the model takes no input of {width}x{height} pixels; it takes {accepted}")]
+    Size { width: usize, height: usize, accepted: String },
+    #[error("the model failed to run: {0}")]
+    Runtime(String),
+    #[error("the model's output {0}")]
+    Output(String),
+}
+
+/// Which model embeds the frames. Defaults live in `config/default.toml` alone.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Path of a manifest, or `bundled`.
+    pub manifest: String,
+    /// Which of the manifest's input sizes: `auto` for its default, or `HEIGHTxWIDTH` in pixels.
+    pub input: String,
+    /// Threads of the backbone, 1 to 64; 0 for one a core.
+    pub threads: usize,
+}

@@ -1,0 +1,21 @@
+//! Show it an object once, and the tag goes along from frame to frame.
+//!
+//! ```text
+//! capture -> embed -> propagate -> track -> serve
+//! frames     patch      label        tracks   sockets
+//!            embeddings field
+//! ```
+//!
+//! The folders are named for the steps that a frame goes through, and data only moves to the right. Steps do
+//! not import their neighbours: they meet in [`types`] and are joined in [`pipeline`].
+
+pub mod types;
+
+pub mod capture;
+pub mod config;
+pub mod embed;
+pub mod eval;
+pub mod model;
+pub mod propagate;
+pub mod serve;
+pub mod track;

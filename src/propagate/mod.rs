@@ -1,0 +1,37 @@
+//! Labels from frame to frame, by nearest neighbours among patch embeddings.
+
+/// The constants of the propagation rule. Presets of them live in `config/default.toml`.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PropagateConfig {
+    /// Most similar patches that a patch takes its labels from, over the whole memory together; 1 to 64.
+    pub top_k: usize,
+    /// Frames kept beside the reference frame, 0 to 64.
+    pub context_frames: usize,
+    /// How far a patch may move, in patches, 1 to 1,000.
+    pub radius: usize,
+    pub window: Window,
+    /// A match weighs exp(cosine / temperature); 0.001 to 10.
+    pub temperature: f32,
+    pub seed: SeedRule,
+    /// Stretch each instance's labels to [0, 1] before the arg-max.
+    pub min_max: bool,
+}
+
+/// The shape of the neighbourhood that a patch is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Window {
+    Square,
+    Circle,
+}
+
+/// How a mask becomes labels of patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeedRule {
+    /// All or nothing, by the pixel nearest to the patch's centre.
+    Nearest,
+    /// By the fraction of the patch's area that the mask covers.
+    Area,
+}

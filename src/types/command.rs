@@ -1,0 +1,216 @@
+//! What a controller can ask of the daemon, and what it is told.
+
+use serde::{Deserialize, Serialize};
+
+use super::report::{Reason, TrackId, TrackState};
+use super::{Seed, report};
+
+/// A command, after it was read from the wire and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Give an object of a camera's picture an identity. `camera: None` means the only camera.
+    /// `seq: None` means the newest frame.
+    Tag {
+        camera: Option<String>,
+        seed: Seed,
+        name: Option<String>,
+        seq: Option<u64>,
+    },
+    Untag {
+        id: TrackId,
+    },
+    Rename {
+        id: TrackId,
+        name: String,
+    },
+    /// Removes every track of a camera, or of all.
+    Reset {
+        camera: Option<String>,
+    },
+    List {
+        camera: Option<String>,
+    },
+    Status,
+    /// The newest frame of a camera, its masks drawn over it.
+    Snapshot {
+        camera: Option<String>,
+    },
+    /// Reads the configuration again.
+    Reload,
+}
+
+/// What came of a [`Command`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Tagged {
+        camera: String,
+        seq: u64,
+        track: report::Track,
+    },
+    Listed {
+        tracks: Vec<ListedTrack>,
+    },
+    Removed {
+        removed: Vec<TrackId>,
+    },
+    Renamed {
+        track: TrackId,
+        name: String,
+    },
+    Snapshot {
+        camera: String,
+        seq: u64,
+        size: [usize; 2],
+        jpeg_base64: String,
+    },
+    /// Keys of the configuration that took effect, and those that need a restart.
+    Reloaded {
+        applied: Vec<String>,
+        restart_needed: Vec<String>,
+    },
+    Status(Box<Status>),
+}
+
+/// A track, as `list` tells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListedTrack {
+    pub camera: String,
+    pub id: TrackId,
+    pub name: String,
+    pub state: TrackState,
+    pub reason: Reason,
+    pub score: f32,
+    pub age: u64,
+    pub since_seen: u64,
+}
+
+/// The daemon's health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub boot_id: String,
+    pub uptime_s: f64,
+    pub model: ModelStatus,
+    pub cameras: Vec<CameraStatus>,
+    pub clients: ClientStatus,
+    pub memory_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    pub name: String,
+    pub family: String,
+    /// Hex.
+    pub sha256: String,
+    /// "cpu" for now.
+    pub runtime: String,
+    /// Mean cosine of the probe's features to those that the manifest holds.
+    pub probe_cosine: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CameraStatus {
+    pub name: String,
+    /// "streaming", "waiting" (opened, no frame yet), "lost" or "ended".
+    pub state: String,
+    /// What is wrong, when something is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
+    /// Seconds in this state.
+    pub since_s: f64,
+    /// Pixel format, size and rate as the device gave them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub format: Option<String>,
+    pub size: [usize; 2],
+    /// Frames captured, embedded, reported; lost before embedding; times that the device was opened again.
+    pub captured: u64,
+    pub embedded: u64,
+    pub reported: u64,
+    pub dropped: u64,
+    pub reopened: u64,
+    /// Reports a second over the last seconds.
+    pub fps: f32,
+    pub stages: Vec<StageStatus>,
+    pub tracks: usize,
+}
+
+/// Time that a stage takes, in milliseconds, over its last frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageStatus {
+    pub stage: String,
+    pub last_ms: f32,
+    pub median_ms: f32,
+    pub p99_ms: f32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    pub connected: u64,
+    pub refused: u64,
+    /// Reports that clients lost because they did not keep up.
+    pub dropped_reports: u64,
+}
+
+/// A command that could not be carried out: a stable dotted code, and a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CommandError {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl CommandError {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> CommandError {
+        CommandError { code, message: message.into() }
+    }
+}
+
+/// The stable codes of everything that can go wrong with a line or a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    #[serde(rename = "line.too_long")]
+    LineTooLong,
+    #[serde(rename = "line.not_utf8")]
+    LineNotUtf8,
+    #[serde(rename = "line.not_json")]
+    LineNotJson,
+    #[serde(rename = "line.not_an_object")]
+    LineNotAnObject,
+    #[serde(rename = "line.not_allowed")]
+    LineNotAllowed,
+    #[serde(rename = "command.unknown")]
+    CommandUnknown,
+    #[serde(rename = "command.field_missing")]
+    FieldMissing,
+    #[serde(rename = "command.field_invalid")]
+    FieldInvalid,
+    #[serde(rename = "client.too_many")]
+    TooManyClients,
+    #[serde(rename = "client.too_slow")]
+    TooSlow,
+    #[serde(rename = "camera.unknown")]
+    CameraUnknown,
+    #[serde(rename = "camera.ambiguous")]
+    CameraAmbiguous,
+    #[serde(rename = "camera.no_frame")]
+    CameraNoFrame,
+    #[serde(rename = "tag.empty")]
+    TagEmpty,
+    #[serde(rename = "tag.too_many")]
+    TagTooMany,
+    #[serde(rename = "tag.frame_gone")]
+    TagFrameGone,
+    #[serde(rename = "tag.name_invalid")]
+    TagNameInvalid,
+    #[serde(rename = "track.unknown")]
+    TrackUnknown,
+    #[serde(rename = "config.invalid")]
+    ConfigInvalid,
+    #[serde(rename = "state.unwritable")]
+    StateUnwritable,
+    #[serde(rename = "daemon.stopping")]
+    Stopping,
+    #[serde(rename = "daemon.busy")]
+    Busy,
+}
