@@ -1,5 +1,13 @@
 //! Labels from frame to frame, by nearest neighbours among patch embeddings.
 
+pub mod affinity;
+pub mod memory;
+
+pub use memory::{ObjectKey, Propagator};
+
+/// Objects that one camera can have at once.
+pub const MAX_OBJECTS: usize = 64;
+
 /// The constants of the propagation rule. Presets of them live in `config/default.toml`.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
