@@ -1,5 +1,8 @@
 //! Labels from frame to frame, by nearest neighbours among patch embeddings.
 
+pub mod seed;
+pub mod upsample;
+
 /// The constants of the propagation rule. Presets of them live in `config/default.toml`.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
