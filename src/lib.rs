@@ -9,6 +9,8 @@
 //! The folders are named for the steps that a frame goes through, and data only moves to the right. Steps do
 //! not import their neighbours: they meet in [`types`] and are joined in [`pipeline`].
 
+pub mod clock;
+pub mod picture;
 pub mod types;
 
 pub mod capture;
