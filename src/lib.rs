@@ -9,13 +9,19 @@
 //! The folders are named for the steps that a frame goes through, and data only moves to the right. Steps do
 //! not import their neighbours: they meet in [`types`] and are joined in [`pipeline`].
 
+pub mod clock;
+pub mod picture;
 pub mod types;
 
 pub mod capture;
 pub mod config;
+
 pub mod embed;
 pub mod eval;
+pub mod mailbox;
 pub mod model;
 pub mod propagate;
 pub mod serve;
+pub mod state;
+pub mod stats;
 pub mod track;

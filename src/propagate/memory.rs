@@ -110,17 +110,19 @@ impl Propagator {
         self.newest.as_ref()
     }
 
-    /// Carries every object's labels over to the next frame. Returns the frame that was the newest, so that
-    /// its memory can be used again.
+    /// Carries every object's labels over to the next frame.
     ///
     /// # Panics
     /// When the features are of another grid or dimension than this memory's.
-    pub fn step(&mut self, features: Features) -> Option<Features> {
+    pub fn step(&mut self, features: &Features) {
         assert!(features.grid == self.grid && features.dim == self.dim, "features are of this memory's model");
-        self.search(&features);
+        self.search(features);
         self.gather();
-        self.remember(&features);
-        self.newest.replace(features)
+        self.remember(features);
+        match &mut self.newest {
+            Some(newest) => newest.data.copy_from_slice(&features.data),
+            none => *none = Some(features.clone()),
+        }
     }
 
     /// Takes up an object whose labels in the newest frame are `labels`, (rows * cols) in [0, 1]. That frame
@@ -160,11 +162,6 @@ impl Propagator {
         if of_reference { Some(&object.reference) } else { object.context.back().map(Vec::as_slice) }
     }
 
-    /// An object's labels in its reference frame, (rows * cols), and that frame's embeddings.
-    pub fn reference(&self, key: ObjectKey) -> Option<(&[f32], &Keys)> {
-        self.find(key).map(|(cohort, object)| (&object.reference[..], &cohort.reference))
-    }
-
     /// Says that an object is nowhere to be seen in any context frame: only its reference is left.
     pub fn forget_context(&mut self, key: ObjectKey) {
         if let Some(object) = self.find_mut(key) {
@@ -185,27 +182,33 @@ impl Propagator {
     }
 
     /// Where in the newest frame an object may be, looked for everywhere from its reference frame alone:
-    /// labels and the cosine of the best match that is labelled, each (rows * cols).
-    pub fn look_everywhere(&self, key: ObjectKey) -> Option<(Vec<f32>, Vec<f32>)> {
+    /// labels, (rows * cols).
+    pub fn look_everywhere(&self, key: ObjectKey) -> Option<Vec<f32>> {
         let newest = self.newest.as_ref()?;
         let (cohort, object) = self.find(key)?;
         let mut matches = Matches::default();
         matches.reset(self.grid.len(), self.config.top_k);
         let frames = [(REFERENCE, &cohort.reference)];
         affinity::search(self.kernel.as_ref(), newest, &frames, Reach::EVERYWHERE, None, &mut matches);
-        let (mut labels, mut cosines) = (vec![0.0; self.grid.len()], vec![0.0f32; self.grid.len()]);
         let mut weights = Vec::new();
-        for query in 0..self.grid.len() {
+        let label = |query| {
             weigh(matches.of(query), self.config.temperature, &mut weights);
-            for (m, w) in matches.of(query).iter().zip(&weights) {
-                let label = object.reference[m.patch as usize];
-                labels[query] += w * label;
-                if label >= 0.5 {
-                    cosines[query] = cosines[query].max(m.cosine);
-                }
-            }
-        }
-        Some((labels, cosines))
+            matches.of(query).iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum()
+        };
+        Some((0..self.grid.len()).map(label).collect())
+    }
+
+    /// How much patches of the newest frame are like an object, and how much more than they are like what is
+    /// around it, both in its reference frame: the mean over `patches` of the best cosine to the object, and of
+    /// that less the best cosine to the background. `None` without an object, a frame or patches.
+    pub fn contrast(&self, key: ObjectKey, patches: &[usize]) -> Option<(f32, f32)> {
+        let newest = self.newest.as_ref()?;
+        let (cohort, object) = self.find(key)?;
+        let best = affinity::contrast(self.kernel.as_ref(), newest, patches, &cohort.reference, &object.reference);
+        let n = (!best.is_empty()).then_some(best.len() as f32)?;
+        let similarity = best.iter().map(|(inside, _)| inside).sum::<f32>() / n;
+        let margin = best.iter().map(|(inside, outside)| inside - outside).sum::<f32>() / n;
+        Some((similarity, margin))
     }
 
     /// The labels of all objects in the newest frame, in the order of `keys`. What no object claims is
@@ -482,7 +485,7 @@ mod tests {
             let alone: Vec<Vec<Vec<f32>>> = births.iter().enumerate()
                 .map(|(i, birth)| follow_alone(&config, &frames[*birth..], &seed_labels(grid, i as u64))).collect();
             for (t, frame) in frames.iter().enumerate() {
-                memory.step(frame.clone());
+                memory.step(frame);
                 for (i, birth) in births.iter().enumerate() {
                     let key = ObjectKey(i as u64);
                     if *birth == t {
@@ -504,7 +507,7 @@ mod tests {
         let grid = PatchGrid { rows: 2, cols: 2, patch: 16 };
         let mut memory = Propagator::new(config(1, 2, 1, Window::Square), grid, 4);
         assert!(!memory.add(ObjectKey(1), vec![0.0; 4]), "there is no frame yet");
-        memory.step(random_features(grid, 4, 1));
+        memory.step(&random_features(grid, 4, 1));
         memory.add(ObjectKey(1), vec![1.0, 0.25, 0.0, 0.75]);
         memory.add(ObjectKey(2), vec![0.0, 0.5, 0.0, 0.75]);
         let mut field = LabelField::background(grid, 0);

@@ -2,6 +2,8 @@
 
 pub mod affinity;
 pub mod memory;
+pub mod seed;
+pub mod upsample;
 
 pub use memory::{ObjectKey, Propagator};
 

@@ -254,6 +254,47 @@ pub fn search(
     }
 }
 
+/// For each of `patches` of `queries`, the cosine of its best match among the patches of `keys` with labels of
+/// at least 0.5, and among those with labels of 0; -1 where there are none. `labels` are (rows * cols).
+pub fn contrast(
+    kernel: &dyn Kernel,
+    queries: &Features,
+    patches: &[usize],
+    keys: &Keys,
+    labels: &[f32],
+) -> Vec<(f32, f32)> {
+    let (grid, dim) = (keys.grid, keys.dim);
+    let mut products = Products { values: [[0.0; BLOCK]; TILE], above: [0; TILE] };
+    // (TILE, dim)
+    let mut tile = vec![0.0f32; TILE * dim];
+    let mut best = vec![(-1.0f32, -1.0f32); patches.len()];
+    // An object so small that no patch is half its own is compared by those that are most so.
+    let inside = labels.iter().copied().fold(0.0, f32::max).min(0.5);
+    for (patches, best) in patches.chunks(TILE).zip(best.chunks_mut(TILE)) {
+        for (query, patch) in tile.chunks_exact_mut(dim).zip(patches) {
+            query.copy_from_slice(queries.row(*patch));
+        }
+        for row in 0..grid.rows {
+            for start in (0..grid.cols).step_by(BLOCK) {
+                let end = (start + BLOCK).min(grid.cols);
+                let all = [f32::NEG_INFINITY; TILE];
+                kernel.products(&tile, dim, keys.block(row, start), keys.stride, &all, &mut products);
+                let labels = &labels[row * grid.cols + start..row * grid.cols + end];
+                for (best, values) in best.iter_mut().zip(&products.values) {
+                    for (label, value) in labels.iter().zip(values) {
+                        if *label >= inside {
+                            best.0 = best.0.max(*value);
+                        } else if *label == 0.0 {
+                            best.1 = best.1.max(*value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
