@@ -1,0 +1,175 @@
+//! What an evaluation found, for people and for programs.
+
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+
+use super::run::StageTimes;
+
+/// Region similarity J and boundary accuracy F, in [0, 1].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    pub j: f64,
+    pub f: f64,
+}
+
+impl Score {
+    /// J&F: the mean of the two.
+    pub fn jf(self) -> f64 {
+        (self.j + self.f) / 2.0
+    }
+
+    /// The mean of scores; 0 of none.
+    pub fn mean(scores: impl IntoIterator<Item = Score>) -> Score {
+        let (mut sum, mut count) = (Score::default(), 0u32);
+        for score in scores {
+            sum = Score { j: sum.j + score.j, f: sum.f + score.f };
+            count += 1;
+        }
+        let count = f64::from(count.max(1));
+        Score { j: sum.j / count, f: sum.f / count }
+    }
+}
+
+/// The score of one sequence: the mean over its objects of the mean over its frames, the first and the last left
+/// out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SequenceReport {
+    pub name: String,
+    /// All of the sequence's frames.
+    pub frames: usize,
+    pub score: Score,
+}
+
+/// The scores of several sequences, and the speed over all their frames.
+///
+/// As JSON: `{"sequences": {"boat": {"j": .., "f": .., "jf": .., "frames": ..}}, "mean": {"j": .., "f": ..,
+/// "jf": ..}, "fps": {"decode": .., "preprocess": .., "embed": .., "propagate": .., "mask": .., "total": ..}}`. A
+/// stage that took no time is left out of `fps`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    pub sequences: Vec<SequenceReport>,
+    /// Time of all frames together, by stage.
+    pub times: StageTimes,
+}
+
+impl Report {
+    /// The mean over sequences.
+    pub fn mean(&self) -> Score {
+        Score::mean(self.sequences.iter().map(|sequence| sequence.score))
+    }
+
+    /// Frames of all sequences.
+    pub fn frames(&self) -> usize {
+        self.sequences.iter().map(|sequence| sequence.frames).sum()
+    }
+
+    /// Frames a second, by stage; stages that took no time are left out.
+    pub fn fps(&self) -> Vec<(&'static str, f64)> {
+        let fps = |(name, time): (_, std::time::Duration)| (name, self.frames() as f64 / time.as_secs_f64());
+        self.times.named().into_iter().filter(|(_, time)| !time.is_zero()).map(fps).collect()
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut report = serializer.serialize_struct("Report", 3)?;
+        report.serialize_field("sequences", &Map(self.sequences.iter().map(|s| (s.name.as_str(), s)).collect()))?;
+        report.serialize_field("mean", &self.mean())?;
+        report.serialize_field("fps", &Map(self.fps()))?;
+        report.end()
+    }
+}
+
+impl Serialize for SequenceReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_struct("SequenceReport", 4)?;
+        sequence.serialize_field("j", &self.score.j)?;
+        sequence.serialize_field("f", &self.score.f)?;
+        sequence.serialize_field("jf", &self.score.jf())?;
+        sequence.serialize_field("frames", &self.frames)?;
+        sequence.end()
+    }
+}
+
+impl Serialize for Score {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut score = serializer.serialize_struct("Score", 3)?;
+        score.serialize_field("j", &self.j)?;
+        score.serialize_field("f", &self.f)?;
+        score.serialize_field("jf", &self.jf())?;
+        score.end()
+    }
+}
+
+/// Pairs as a map that keeps their order.
+struct Map<'a, V>(Vec<(&'a str, V)>);
+
+impl<V: Serialize> Serialize for Map<'_, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// A table for the terminal.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.sequences.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).max("sequence".len());
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, frames: usize, score: Score| {
+            writeln!(f, "{name:width$}  {frames:>6}  {:.4}  {:.4}  {:.4}", score.j, score.f, score.jf())
+        };
+        writeln!(f, "{:width$}  {:>6}  {:<6}  {:<6}  {:<6}", "sequence", "frames", "J", "F", "J&F")?;
+        for sequence in &self.sequences {
+            row(f, &sequence.name, sequence.frames, sequence.score)?;
+        }
+        row(f, "mean", self.frames(), self.mean())?;
+        write!(f, "frames/s")?;
+        for (stage, fps) in self.fps() {
+            write!(f, "  {stage} {fps:.1}")?;
+        }
+        writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn report() -> Report {
+        let sequence = |name: &str, frames, j, f| SequenceReport { name: name.into(), frames, score: Score { j, f } };
+        let times =
+            StageTimes { decode: Duration::from_secs(2), embed: Duration::from_secs(3), ..StageTimes::default() };
+        // Not in alphabetical order: the order asked for is kept.
+        Report { sequences: vec![sequence("tennis", 70, 0.25, 0.5), sequence("boat", 30, 0.75, 1.0)], times }
+    }
+
+    #[test]
+    fn json_has_the_documented_form() {
+        let expected = r#"{"sequences":{"tennis":{"j":0.25,"f":0.5,"jf":0.375,"frames":70},"boat":{"j":0.75,"f":1.0,"jf":0.875,"frames":30}},"mean":{"j":0.5,"f":0.75,"jf":0.625},"fps":{"decode":50.0,"embed":33.333333333333336,"total":20.0}}"#;
+        assert_eq!(serde_json::to_string(&report()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_table_lines_up() {
+        let expected = "\
+sequence  frames  J       F       J&F   
+tennis        70  0.2500  0.5000  0.3750
+boat          30  0.7500  1.0000  0.8750
+mean         100  0.5000  0.7500  0.6250
+frames/s  decode 50.0  embed 33.3  total 20.0
+";
+        assert_eq!(report().to_string(), expected);
+    }
+
+    #[test]
+    fn an_empty_report_holds_no_nonsense() {
+        let empty = serde_json::to_string(&Report::default()).unwrap();
+        assert_eq!(empty, r#"{"sequences":{},"mean":{"j":0.0,"f":0.0,"jf":0.0},"fps":{}}"#);
+    }
+}
