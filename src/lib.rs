@@ -20,6 +20,7 @@ pub mod embed;
 pub mod eval;
 pub mod mailbox;
 pub mod model;
+pub mod offline;
 pub mod propagate;
 pub mod serve;
 pub mod state;
