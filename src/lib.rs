@@ -15,9 +15,13 @@ pub mod types;
 
 pub mod capture;
 pub mod config;
+
 pub mod embed;
 pub mod eval;
+pub mod mailbox;
 pub mod model;
 pub mod propagate;
 pub mod serve;
+pub mod state;
+pub mod stats;
 pub mod track;

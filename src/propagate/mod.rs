@@ -1,7 +1,14 @@
 //! Labels from frame to frame, by nearest neighbours among patch embeddings.
 
+pub mod affinity;
+pub mod memory;
 pub mod seed;
 pub mod upsample;
+
+pub use memory::{ObjectKey, Propagator};
+
+/// Objects that one camera can have at once.
+pub const MAX_OBJECTS: usize = 64;
 
 /// The constants of the propagation rule. Presets of them live in `config/default.toml`.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]

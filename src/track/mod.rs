@@ -1,5 +1,12 @@
 //! Tracks: identities and their life cycle, from label fields.
 
+mod evidence;
+mod life;
+pub mod session;
+
+pub use evidence::Evidence;
+pub use session::{Session, TagError};
+
 /// When a track changes its state. Defaults live in `config/default.toml` alone.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,520 @@
+//! The context memory, and the propagation of every object's labels from it to the next frame.
+//!
+//! The published rule knows one reference frame for all. Here objects come at any frame, and each must be
+//! followed as if it were alone: its labels come from its own reference frame and from those context frames
+//! that are newer. Objects of one reference frame form a [`Cohort`]. What several cohorts use is searched
+//! once, and since labels of an object depend on nothing but where its neighbours lie, no object disturbs
+//! another: they meet only in the arg-max.
+
+use std::collections::VecDeque;
+
+use super::PropagateConfig;
+#[cfg(test)]
+use super::Window;
+use super::affinity::{self, Kernel, Keys, Match, Matches, Reach};
+use crate::types::{Features, LabelField, PatchGrid};
+
+/// Names an object within one [`Propagator`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(pub u64);
+
+/// Labels of one object over the grid, in [0, 1], (rows * cols).
+type Plane = Vec<f32>;
+
+/// A remembered frame.
+struct MemoryFrame {
+    /// Counts the steps.
+    id: u64,
+    keys: Keys,
+}
+
+/// An object's labels in the memory.
+struct Object {
+    key: ObjectKey,
+    reference: Plane,
+    /// Labels in each of the newest context frames, the newest last; frames from before the object have none.
+    context: VecDeque<Plane>,
+}
+
+/// Objects with one reference frame.
+struct Cohort {
+    /// The step of the reference frame.
+    since: u64,
+    reference: Keys,
+    objects: Vec<Object>,
+}
+
+/// One camera's memory.
+pub struct Propagator {
+    config: PropagateConfig,
+    kernel: Box<dyn Kernel>,
+    grid: PatchGrid,
+    dim: usize,
+    steps: u64,
+    /// The newest frame; it joins the context when the next one comes.
+    newest: Option<Features>,
+    /// Oldest first.
+    context: VecDeque<MemoryFrame>,
+    /// Oldest first.
+    cohorts: Vec<Cohort>,
+    scratch: Scratch,
+}
+
+/// Buffers that are used again at each step.
+#[derive(Default)]
+struct Scratch {
+    /// One for each set of frames that the same cohorts search.
+    groups: Vec<Matches>,
+    /// One for each cohort's reference frame.
+    references: Vec<Matches>,
+    merged: Vec<Match>,
+    weights: Vec<f32>,
+    wanted: Vec<bool>,
+    planes: Vec<Plane>,
+    keys: Vec<Keys>,
+}
+
+/// The number that matches in a cohort's own reference frame bear; context frames bear their step's.
+const REFERENCE: u32 = u32::MAX - 1;
+
+impl Propagator {
+    pub fn new(config: PropagateConfig, grid: PatchGrid, dim: usize) -> Propagator {
+        Propagator {
+            config,
+            kernel: affinity::kernel(),
+            grid,
+            dim,
+            steps: 0,
+            newest: None,
+            context: VecDeque::new(),
+            cohorts: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    pub fn config(&self) -> &PropagateConfig {
+        &self.config
+    }
+
+    /// Takes other constants from the next step on.
+    pub fn configure(&mut self, config: PropagateConfig) {
+        self.config = config;
+    }
+
+    pub fn grid(&self) -> PatchGrid {
+        self.grid
+    }
+
+    /// The newest frame's embeddings.
+    pub fn newest(&self) -> Option<&Features> {
+        self.newest.as_ref()
+    }
+
+    /// Carries every object's labels over to the next frame.
+    ///
+    /// # Panics
+    /// When the features are of another grid or dimension than this memory's.
+    pub fn step(&mut self, features: &Features) {
+        assert!(features.grid == self.grid && features.dim == self.dim, "features are of this memory's model");
+        self.search(features);
+        self.gather();
+        self.remember(features);
+        match &mut self.newest {
+            Some(newest) => newest.data.copy_from_slice(&features.data),
+            none => *none = Some(features.clone()),
+        }
+    }
+
+    /// Takes up an object whose labels in the newest frame are `labels`, (rows * cols) in [0, 1]. That frame
+    /// becomes its reference. Returns false, and does nothing, when there is no frame yet.
+    pub fn add(&mut self, key: ObjectKey, labels: Vec<f32>) -> bool {
+        assert_eq!(labels.len(), self.grid.len(), "labels are of this memory's grid");
+        self.remove(key);
+        let Some(newest) = &self.newest else { return false };
+        let since = self.steps;
+        let object = Object { key, reference: labels, context: VecDeque::new() };
+        match self.cohorts.last_mut() {
+            Some(cohort) if cohort.since == since => cohort.objects.push(object),
+            _ => self.cohorts.push(Cohort { since, reference: Keys::new(newest), objects: vec![object] }),
+        }
+        true
+    }
+
+    /// Forgets an object.
+    pub fn remove(&mut self, key: ObjectKey) {
+        for cohort in &mut self.cohorts {
+            cohort.objects.retain(|object| object.key != key);
+        }
+        self.cohorts.retain(|cohort| !cohort.objects.is_empty());
+    }
+
+    /// Forgets every object and every frame.
+    pub fn clear(&mut self) {
+        self.cohorts.clear();
+        self.context.clear();
+        self.newest = None;
+    }
+
+    /// An object's labels in the newest frame, (rows * cols).
+    pub fn labels(&self, key: ObjectKey) -> Option<&[f32]> {
+        let (cohort, object) = self.find(key)?;
+        let of_reference = cohort.since == self.steps;
+        if of_reference { Some(&object.reference) } else { object.context.back().map(Vec::as_slice) }
+    }
+
+    /// Says that an object is nowhere to be seen in any context frame: only its reference is left.
+    pub fn forget_context(&mut self, key: ObjectKey) {
+        if let Some(object) = self.find_mut(key) {
+            object.context.iter_mut().for_each(|plane| plane.fill(0.0));
+        }
+    }
+
+    /// Says what an object's labels in the newest frame are.
+    pub fn correct(&mut self, key: ObjectKey, labels: &[f32]) {
+        let reference_is_newest = self.find(key).is_some_and(|(cohort, _)| cohort.since == self.steps);
+        if let Some(object) = self.find_mut(key) {
+            if reference_is_newest {
+                object.reference.copy_from_slice(labels);
+            } else if let Some(plane) = object.context.back_mut() {
+                plane.copy_from_slice(labels);
+            }
+        }
+    }
+
+    /// Where in the newest frame an object may be, looked for everywhere from its reference frame alone:
+    /// labels, (rows * cols).
+    pub fn look_everywhere(&self, key: ObjectKey) -> Option<Vec<f32>> {
+        let newest = self.newest.as_ref()?;
+        let (cohort, object) = self.find(key)?;
+        let mut matches = Matches::default();
+        matches.reset(self.grid.len(), self.config.top_k);
+        let frames = [(REFERENCE, &cohort.reference)];
+        affinity::search(self.kernel.as_ref(), newest, &frames, Reach::EVERYWHERE, None, &mut matches);
+        let mut weights = Vec::new();
+        let label = |query| {
+            weigh(matches.of(query), self.config.temperature, &mut weights);
+            matches.of(query).iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum()
+        };
+        Some((0..self.grid.len()).map(label).collect())
+    }
+
+    /// How much patches of the newest frame are like an object, and how much more than they are like what is
+    /// around it, both in its reference frame: the mean over `patches` of the best cosine to the object, and of
+    /// that less the best cosine to the background. `None` without an object, a frame or patches.
+    pub fn contrast(&self, key: ObjectKey, patches: &[usize]) -> Option<(f32, f32)> {
+        let newest = self.newest.as_ref()?;
+        let (cohort, object) = self.find(key)?;
+        let best = affinity::contrast(self.kernel.as_ref(), newest, patches, &cohort.reference, &object.reference);
+        let n = (!best.is_empty()).then_some(best.len() as f32)?;
+        let similarity = best.iter().map(|(inside, _)| inside).sum::<f32>() / n;
+        let margin = best.iter().map(|(inside, outside)| inside - outside).sum::<f32>() / n;
+        Some((similarity, margin))
+    }
+
+    /// The labels of all objects in the newest frame, in the order of `keys`. What no object claims is
+    /// background.
+    pub fn field(&self, keys: &[ObjectKey], field: &mut LabelField) {
+        let columns = keys.len() + 1;
+        field.grid = self.grid;
+        field.instances = keys.len();
+        field.data.clear();
+        field.data.resize(self.grid.len() * columns, 0.0);
+        for (column, key) in keys.iter().enumerate() {
+            let Some(labels) = self.labels(*key) else { continue };
+            for (row, label) in field.data.chunks_exact_mut(columns).zip(labels) {
+                row[column + 1] = *label;
+            }
+        }
+        for row in field.data.chunks_exact_mut(columns) {
+            row[0] = (1.0 - row[1..].iter().sum::<f32>()).max(0.0);
+        }
+    }
+
+    fn find(&self, key: ObjectKey) -> Option<(&Cohort, &Object)> {
+        self.cohorts.iter().find_map(|c| c.objects.iter().find(|o| o.key == key).map(|o| (c, o)))
+    }
+
+    fn find_mut(&mut self, key: ObjectKey) -> Option<&mut Object> {
+        self.cohorts.iter_mut().flat_map(|c| &mut c.objects).find(|o| o.key == key)
+    }
+
+    /// Context frames that every cohort of a range of `self.cohorts` uses, and no other cohort: the first
+    /// cohort that does not use them, and the frames. A cohort uses the frames that are newer than its own.
+    fn groups(&self) -> Vec<(usize, Vec<usize>)> {
+        let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (index, frame) in self.context.iter().enumerate().take(self.config.context_frames) {
+            let users = self.cohorts.iter().take_while(|cohort| cohort.since < frame.id).count();
+            match groups.last_mut() {
+                _ if users == 0 => {}
+                Some((same, frames)) if *same == users => frames.push(index),
+                _ => groups.push((users, vec![index])),
+            }
+        }
+        groups
+    }
+
+    /// Finds the neighbours of every patch of `queries` in all that the cohorts use.
+    fn search(&mut self, queries: &Features) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let reach = Reach { radius: self.config.radius, window: self.config.window };
+        let (n, k) = (self.grid.len(), self.config.top_k);
+        let groups = self.groups();
+        scratch.groups.resize_with(groups.len(), Matches::default);
+        scratch.references.resize_with(self.cohorts.len(), Matches::default);
+        for ((_, frames), matches) in groups.iter().zip(&mut scratch.groups) {
+            matches.reset(n, k);
+            let frames: Vec<(u32, &Keys)> =
+                frames.iter().map(|i| (self.context[*i].id as u32, &self.context[*i].keys)).collect();
+            affinity::search(self.kernel.as_ref(), queries, &frames, reach, None, matches);
+        }
+        for (index, cohort) in self.cohorts.iter().enumerate() {
+            let matches = &mut scratch.references[index];
+            matches.reset(n, k);
+            let frames = [(REFERENCE, &cohort.reference)];
+            // A patch out of reach of the whole object in the reference frame, whose neighbours in the context
+            // are none of it either, gets no label whatever else the reference frame holds.
+            let wanted = if self.cohorts.len() > 1 {
+                wanted(cohort, &self.context, &groups, &scratch.groups, index, self.grid, reach, &mut scratch.wanted);
+                Some(&scratch.wanted[..])
+            } else {
+                None
+            };
+            affinity::search(self.kernel.as_ref(), queries, &frames, reach, wanted, matches);
+        }
+        self.scratch = scratch;
+    }
+
+    /// Gives every object its labels in the new frame, from the neighbours that [`Propagator::search`] found.
+    fn gather(&mut self) {
+        let groups = self.groups();
+        let Propagator { scratch, cohorts, context, config, grid, .. } = self;
+        for (index, cohort) in cohorts.iter_mut().enumerate() {
+            let oldest = context.iter().take_while(|frame| frame.id <= cohort.since).count();
+            let own: Vec<&Matches> =
+                groups.iter().zip(&scratch.groups).filter(|((users, _), _)| index < *users).map(|(_, m)| m).collect();
+            let mut planes: Vec<Plane> = cohort
+                .objects
+                .iter()
+                .map(|_| {
+                    let mut plane = scratch.planes.pop().unwrap_or_default();
+                    plane.clear();
+                    plane.resize(grid.len(), 0.0);
+                    plane
+                })
+                .collect();
+            let first_id = context.get(oldest).map_or(0, |frame| frame.id as u32);
+            for query in 0..grid.len() {
+                merge(&scratch.references[index], &own, query, config.top_k, &mut scratch.merged);
+                weigh(&scratch.merged, config.temperature, &mut scratch.weights);
+                for (m, w) in scratch.merged.iter().zip(&scratch.weights) {
+                    let patch = m.patch as usize;
+                    for (object, plane) in cohort.objects.iter().zip(&mut planes) {
+                        let label = if m.frame == REFERENCE {
+                            object.reference[patch]
+                        } else {
+                            object.context[m.frame.wrapping_sub(first_id) as usize][patch]
+                        };
+                        plane[query] += w * label;
+                    }
+                }
+            }
+            for (object, plane) in cohort.objects.iter_mut().zip(planes) {
+                object.context.push_back(plane);
+            }
+        }
+    }
+
+    /// Puts a frame, whose labels were just gathered, into the context, and lets the oldest one go.
+    fn remember(&mut self, features: &Features) {
+        self.steps += 1;
+        let mut keys = self.scratch.keys.pop().unwrap_or_else(|| Keys::new(features));
+        keys.pack(features);
+        self.context.push_back(MemoryFrame { id: self.steps, keys });
+        while self.context.len() > self.config.context_frames.max(1) {
+            if let Some(frame) = self.context.pop_front() {
+                self.scratch.keys.push(frame.keys);
+            }
+        }
+        let kept = self.context.len();
+        for object in self.cohorts.iter_mut().flat_map(|cohort| &mut cohort.objects) {
+            while object.context.len() > kept {
+                self.scratch.planes.extend(object.context.pop_front());
+            }
+        }
+        // Enough to go round; what many objects left behind is freed.
+        self.scratch.planes.truncate(2 * super::MAX_OBJECTS);
+        self.scratch.keys.truncate(2);
+    }
+}
+
+/// Marks the patches whose labels of a cohort may be other than zero.
+#[allow(clippy::too_many_arguments)] // Borrows of a taken-apart `Propagator`.
+fn wanted(
+    cohort: &Cohort,
+    context: &VecDeque<MemoryFrame>,
+    groups: &[(usize, Vec<usize>)],
+    found: &[Matches],
+    index: usize,
+    grid: PatchGrid,
+    reach: Reach,
+    wanted: &mut Vec<bool>,
+) {
+    wanted.clear();
+    wanted.resize(grid.len(), false);
+    for object in &cohort.objects {
+        for patch in (0..grid.len()).filter(|p| object.reference[*p] > 0.0) {
+            let (row, col) = (patch / grid.cols, patch % grid.cols);
+            for y in row.saturating_sub(reach.radius)..(row + reach.radius + 1).min(grid.rows) {
+                let Some(columns) = reach.columns_at(y.abs_diff(row)) else { continue };
+                let (left, right) = (col.saturating_sub(columns), (col + columns + 1).min(grid.cols));
+                wanted[y * grid.cols + left..y * grid.cols + right].fill(true);
+            }
+        }
+    }
+    let oldest = context.iter().take_while(|frame| frame.id <= cohort.since).count();
+    let first_id = context.get(oldest).map_or(0, |frame| frame.id as u32);
+    for (_, matches) in groups.iter().zip(found).filter(|((users, _), _)| index < *users) {
+        for (query, wanted) in wanted.iter_mut().enumerate().filter(|(_, w)| !**w) {
+            *wanted = matches.of(query).iter().filter(|m| m.frame != u32::MAX).any(|m| {
+                let age = m.frame.wrapping_sub(first_id) as usize;
+                cohort.objects.iter().any(|o| o.context[age][m.patch as usize] > 0.0)
+            });
+        }
+    }
+}
+
+/// The best of one query's matches in the reference frame and in several groups of context frames.
+fn merge(reference: &Matches, groups: &[&Matches], query: usize, k: usize, merged: &mut Vec<Match>) {
+    merged.clear();
+    merged.extend(reference.of(query));
+    for group in groups {
+        merged.extend(group.of(query));
+    }
+    merged.retain(|m| m.frame != u32::MAX);
+    merged.sort_by(|a, b| b.cosine.total_cmp(&a.cosine));
+    merged.truncate(k);
+}
+
+/// Weights exp(cosine / temperature), scaled to sum to 1. `matches` are in order, the best first.
+fn weigh(matches: &[Match], temperature: f32, weights: &mut Vec<f32>) {
+    weights.clear();
+    let Some(best) = matches.first().map(|m| m.cosine) else { return };
+    weights.extend(matches.iter().map(|m| ((m.cosine - best) / temperature).exp()));
+    let sum: f32 = weights.iter().sum();
+    weights.iter_mut().for_each(|w| *w /= sum);
+}
+
+/// The rule for a single reference frame as it is defined, for tests and benchmarks: labels of `query` from
+/// `memory`, the reference frame first, each (embeddings, labels).
+pub fn oracle(config: &PropagateConfig, query: &Features, memory: &[(&Features, &LabelField)]) -> LabelField {
+    let frames: Vec<(u32, &Features)> = memory.iter().enumerate().map(|(i, m)| (i as u32, m.0)).collect();
+    let reach = Reach { radius: config.radius, window: config.window };
+    let found = affinity::scalar::search(query, &frames, reach, config.top_k);
+    let mut field = LabelField::background(query.grid, memory[0].1.instances);
+    field.data.fill(0.0);
+    let mut weights = Vec::new();
+    for (patch, row) in field.data.chunks_exact_mut(memory[0].1.instances + 1).enumerate() {
+        let matches: Vec<Match> = found.of(patch).iter().copied().filter(|m| m.frame != u32::MAX).collect();
+        weigh(&matches, config.temperature, &mut weights);
+        for (m, w) in matches.iter().zip(&weights) {
+            let labels = memory[m.frame as usize].1.row(m.patch as usize);
+            row.iter_mut().zip(labels).for_each(|(v, label)| *v += w * label);
+        }
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use super::affinity::tests::random_features;
+    use super::*;
+    use crate::propagate::SeedRule;
+    use proptest::prelude::*;
+
+    fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) -> PropagateConfig {
+        PropagateConfig {
+            top_k,
+            context_frames,
+            radius,
+            window,
+            temperature: 0.1,
+            seed: SeedRule::Area,
+            min_max: false,
+        }
+    }
+
+    /// Labels that differ from object to object and from patch to patch, in [0, 0.5], most of them 0.
+    fn seed_labels(grid: PatchGrid, seed: u64) -> Vec<f32> {
+        (0..grid.len() as u64).map(|i| ((i * 7919 + seed * 104_729) % 11).saturating_sub(6) as f32 / 8.0).collect()
+    }
+
+    /// Follows one object alone through `frames` by the oracle, and returns its labels after each.
+    fn follow_alone(config: &PropagateConfig, frames: &[Features], labels: &[f32]) -> Vec<Vec<f32>> {
+        let field = |labels: &[f32]| LabelField {
+            grid: frames[0].grid,
+            instances: 1,
+            data: labels.iter().flat_map(|v| [1.0 - v, *v]).collect(),
+        };
+        let mut memory = vec![(&frames[0], field(labels))];
+        let mut followed = Vec::new();
+        for frame in &frames[1..] {
+            let borrowed: Vec<(&Features, &LabelField)> = memory.iter().map(|(f, l)| (*f, l)).collect();
+            let next = oracle(config, frame, &borrowed);
+            followed.push(next.data.chunks_exact(2).map(|row| row[1]).collect());
+            memory.push((frame, next));
+            if memory.len() > 1 + config.context_frames {
+                memory.remove(1);
+            }
+        }
+        followed
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Objects tagged at various frames are each followed as the oracle follows them alone.
+        #[test]
+        fn no_object_disturbs_another(
+            rows in 2usize..7, cols in 2usize..12, dim in 4usize..20, top_k in 1usize..6, context_frames in 0usize..5,
+            radius in 1usize..6, circle: bool, seed: u64, births in prop::collection::vec(0usize..6, 1..6),
+        ) {
+            let grid = PatchGrid { rows, cols, patch: 16 };
+            let window = if circle { Window::Circle } else { Window::Square };
+            let config = config(top_k, context_frames, radius, window);
+            let frames: Vec<Features> = (0..9).map(|i| random_features(grid, dim, seed.wrapping_add(i))).collect();
+            let mut memory = Propagator::new(config.clone(), grid, dim);
+            let alone: Vec<Vec<Vec<f32>>> = births.iter().enumerate()
+                .map(|(i, birth)| follow_alone(&config, &frames[*birth..], &seed_labels(grid, i as u64))).collect();
+            for (t, frame) in frames.iter().enumerate() {
+                memory.step(frame);
+                for (i, birth) in births.iter().enumerate() {
+                    let key = ObjectKey(i as u64);
+                    if *birth == t {
+                        prop_assert!(memory.add(key, seed_labels(grid, i as u64)));
+                    }
+                    if *birth < t {
+                        let labels = memory.labels(key).unwrap();
+                        for (a, b) in labels.iter().zip(&alone[i][t - birth - 1]) {
+                            prop_assert!((a - b).abs() < 2e-4, "object {i} at {t}: {a} but alone {b}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_claimed_is_background() {
+        let grid = PatchGrid { rows: 2, cols: 2, patch: 16 };
+        let mut memory = Propagator::new(config(1, 2, 1, Window::Square), grid, 4);
+        assert!(!memory.add(ObjectKey(1), vec![0.0; 4]), "there is no frame yet");
+        memory.step(&random_features(grid, 4, 1));
+        memory.add(ObjectKey(1), vec![1.0, 0.25, 0.0, 0.75]);
+        memory.add(ObjectKey(2), vec![0.0, 0.5, 0.0, 0.75]);
+        let mut field = LabelField::background(grid, 0);
+        memory.field(&[ObjectKey(1), ObjectKey(2)], &mut field);
+        assert_eq!(field.data, [0.0, 1.0, 0.0, 0.25, 0.25, 0.5, 1.0, 0.0, 0.0, 0.0, 0.75, 0.75]);
+        memory.remove(ObjectKey(1));
+        assert_eq!(memory.labels(ObjectKey(1)), None);
+        assert!(memory.labels(ObjectKey(2)).is_some());
+    }
+}

@@ -1,0 +1,126 @@
+//! What outlives the process: the ids that were given to tracks.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::types::TrackId;
+
+/// Ids reserved on disk at a time, so that tagging rarely waits for the disk.
+const BLOCK: u64 = 64;
+
+/// Gives out track ids, none of them twice while the state directory lives.
+pub struct TrackIds {
+    file: Option<PathBuf>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    next: u64,
+    /// Ids below this are reserved on disk.
+    reserved: u64,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{path}: {source}; the state directory must exist and be writable by the daemon")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: holds {found:?} where the next track id should be; remove the file if ids may be used again")]
+    Garbled { path: PathBuf, found: String },
+}
+
+impl TrackIds {
+    /// Goes on after the ids that `directory` remembers. The directory is made if it is not there.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or its file holds no number.
+    pub fn open(directory: &Path) -> Result<TrackIds, StateError> {
+        let path = directory.join("next-track-id");
+        fs::create_dir_all(directory).map_err(|source| StateError::Io { path: directory.to_owned(), source })?;
+        let next = match fs::read_to_string(&path) {
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| StateError::Garbled { path: path.clone(), found: text.chars().take(40).collect() })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 1,
+            Err(source) if source.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(StateError::Garbled { path, found: source.to_string() });
+            }
+            Err(source) => return Err(StateError::Io { path, source }),
+        };
+        let ids = TrackIds { file: Some(path), inner: Mutex::new(Inner { next, reserved: next }) };
+        ids.reserve(&mut ids.inner.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(ids)
+    }
+
+    /// Counts from 1 and remembers nothing: for a demonstration or a replay.
+    pub fn ephemeral() -> TrackIds {
+        TrackIds { file: None, inner: Mutex::new(Inner { next: 1, reserved: u64::MAX }) }
+    }
+
+    /// An id that was never given before.
+    ///
+    /// # Errors
+    /// When the disk does not take the note that it is in use; then it is not given out.
+    pub fn give(&self) -> Result<TrackId, StateError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.next >= inner.reserved {
+            self.reserve(&mut inner)?;
+        }
+        let id = TrackId(inner.next);
+        inner.next += 1;
+        Ok(id)
+    }
+
+    fn reserve(&self, inner: &mut Inner) -> Result<(), StateError> {
+        if let Some(file) = &self.file {
+            let reserved = inner.next.saturating_add(BLOCK);
+            write_atomically(file, format!("{reserved}\n").as_bytes())
+                .map_err(|source| StateError::Io { path: file.clone(), source })?;
+            inner.reserved = reserved;
+        }
+        Ok(())
+    }
+}
+
+/// Replaces a file so that, whenever the power fails, either the old or the new content is there whole.
+fn write_atomically(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut file = fs::File::create(&unfinished)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    match path.parent() {
+        Some(directory) => fs::File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_is_given_twice_over_restarts() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut given = std::collections::HashSet::new();
+        for _ in 0..5 {
+            let ids = TrackIds::open(directory.path()).unwrap();
+            for _ in 0..100 {
+                assert!(given.insert(ids.give().unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_garbled_file_is_told_with_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("next-track-id"), "seven\n").unwrap();
+        let error = TrackIds::open(directory.path()).err().unwrap().to_string();
+        assert!(error.contains("next-track-id") && error.contains("seven"), "{error}");
+        fs::write(directory.path().join("next-track-id"), [0xff, 0xfe]).unwrap();
+        assert!(TrackIds::open(directory.path()).is_err());
+    }
+}

@@ -1,0 +1,402 @@
+//! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
+
+use super::TrackConfig;
+use super::evidence::Evidence;
+use super::life::{Life, Sighting};
+use crate::propagate::seed::{self, SeedError};
+use crate::propagate::upsample::Upsampler;
+use crate::propagate::{MAX_OBJECTS, ObjectKey, PropagateConfig, Propagator};
+use crate::types::command::ListedTrack;
+use crate::types::report::{Latency, Reason, Track};
+use crate::types::{Features, FrameMeta, LabelField, Mask, PatchGrid, Seed, TrackId, TrackReport, TrackState};
+
+/// Follows the tagged objects of one camera.
+pub struct Session {
+    config: TrackConfig,
+    memory: Propagator,
+    objects: Vec<Object>,
+    /// Tracks that ended since the last report, told once.
+    departed: Vec<Track>,
+    newest: Option<FrameMeta>,
+    field: LabelField,
+    upsampler: Upsampler,
+}
+
+/// A tagged object.
+struct Object {
+    id: TrackId,
+    name: String,
+    life: Life,
+    /// Patches that it had in its reference frame.
+    reference_patches: f32,
+    score: f32,
+    mask: Mask,
+    /// Where its centre was last seen: seconds; x, y in pixels.
+    last_place: Option<(f64, [f64; 2])>,
+    /// x, y in pixels a second.
+    velocity: [f64; 2],
+}
+
+/// Why an object could not be tagged.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TagError {
+    #[error("the camera has given no frame yet; try again when it streams")]
+    NoFrame,
+    #[error("frame {asked} is not the newest; the newest is {newest}: tag again on it, or leave `seq` out")]
+    FrameGone { asked: u64, newest: u64 },
+    #[error("{limit} objects are tagged already, which is the most that this camera follows; untag one first")]
+    TooMany { limit: usize },
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+}
+
+/// How fast the velocity follows what is seen, a frame.
+const VELOCITY_RATE: f64 = 0.4;
+/// Patches of an object that are compared with its reference, at most.
+const SAMPLES: usize = 32;
+/// What is found by looking everywhere must score at least this to be taken for the object.
+const REACQUIRE_SCORE: f32 = 0.5;
+/// ... and have this fraction of the reference's patches.
+const REACQUIRE_SIZE: f32 = 0.3;
+
+impl Session {
+    pub fn new(propagate: PropagateConfig, track: TrackConfig, grid: PatchGrid, dim: usize) -> Session {
+        Session {
+            config: track,
+            memory: Propagator::new(propagate, grid, dim),
+            objects: Vec::new(),
+            departed: Vec::new(),
+            newest: None,
+            field: LabelField::background(grid, 0),
+            upsampler: Upsampler::default(),
+        }
+    }
+
+    /// Takes other settings from the next frame on.
+    pub fn configure(&mut self, propagate: PropagateConfig, track: TrackConfig) {
+        self.memory.configure(propagate);
+        self.config = track;
+    }
+
+    /// Follows every object into the next frame: [`Session::propagate`] and [`Session::observe`].
+    ///
+    /// # Panics
+    /// When the features are of another grid or dimension than the session was made for.
+    pub fn step(&mut self, meta: &FrameMeta, features: &Features) -> TrackReport {
+        self.propagate(features);
+        self.observe(meta)
+    }
+
+    /// The first half of a step: labels of the new frame.
+    pub fn propagate(&mut self, features: &Features) {
+        self.memory.step(features);
+    }
+
+    /// The second half of a step: masks, measures and states, and the report of them.
+    pub fn observe(&mut self, meta: &FrameMeta) -> TrackReport {
+        self.newest = Some(meta.clone());
+        let time = seconds(meta);
+        let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence(o)).collect();
+        let mut reacquired = vec![false; self.objects.len()];
+        for (i, evidence) in evidence.iter().enumerate() {
+            self.objects[i].score = evidence.score();
+            if self.config.recover && self.objects[i].score < self.config.min_score {
+                reacquired[i] = self.look_everywhere(i);
+            }
+        }
+        self.draw(meta.width, meta.height);
+        let patch = self.memory.grid().pixels_per_patch(meta.width, meta.height).sqrt();
+        for (object, reacquired) in self.objects.iter_mut().zip(reacquired) {
+            let area = object.mask.area() as f64;
+            let bounds = object.mask.bounds();
+            let sighting = Sighting {
+                time,
+                seen: area > 0.0 && (object.score >= self.config.min_score || !self.config.recover),
+                reacquired,
+                area,
+                at_edge: bounds.is_some_and(|b| touches_edge(b, meta.width, meta.height, patch / 2.0)),
+            };
+            let was = object.life.state;
+            object.life.observe(&self.config, &sighting);
+            object.place(&sighting);
+            if object.life.state == TrackState::Lost && was != TrackState::Lost && self.config.recover {
+                // What its labels cling to is not the object: only the reference is worth keeping.
+                self.memory.forget_context(key(object.id));
+            }
+        }
+        let tracks: Vec<Track> = self.departed.drain(..).chain(self.objects.iter().map(Object::track)).collect();
+        let memory = &mut self.memory;
+        self.objects.retain(|object| {
+            let kept = object.life.state != TrackState::Removed;
+            if !kept {
+                memory.remove(key(object.id));
+            }
+            kept
+        });
+        report(meta, tracks)
+    }
+
+    /// The camera gives no frames: tells so of every track. `None` when there was never a frame.
+    pub fn camera_lost(&mut self) -> Option<TrackReport> {
+        let meta = self.newest.clone()?;
+        for object in &mut self.objects {
+            object.life.camera_lost(seconds(&meta));
+            object.hide();
+        }
+        let tracks = self.departed.drain(..).chain(self.objects.iter().map(Object::track)).collect();
+        Some(report(&meta, tracks))
+    }
+
+    /// Gives an object of the newest frame an identity. `id` must never have been used.
+    ///
+    /// # Errors
+    /// When there is no frame, or no room, or the seed holds no patch of the frame.
+    pub fn tag(&mut self, seed: &Seed, seq: Option<u64>, id: TrackId, name: String) -> Result<Track, TagError> {
+        let meta = self.newest.clone().ok_or(TagError::NoFrame)?;
+        let features = self.memory.newest().ok_or(TagError::NoFrame)?;
+        if let Some(asked) = seq.filter(|asked| *asked != meta.seq) {
+            return Err(TagError::FrameGone { asked, newest: meta.seq });
+        }
+        let limit = self.config.max_objects.min(MAX_OBJECTS);
+        if self.objects.len() >= limit {
+            return Err(TagError::TooMany { limit });
+        }
+        let rule = self.memory.config().seed;
+        let labels = seed::seed(seed, meta.width, meta.height, features, rule)?;
+        let reference_patches = labels.iter().sum();
+        self.memory.add(key(id), labels);
+        self.objects.push(Object {
+            id,
+            name,
+            life: Life::new(seconds(&meta), 0.0),
+            reference_patches,
+            score: 1.0,
+            mask: Mask::empty(meta.width, meta.height),
+            last_place: None,
+            velocity: [0.0; 2],
+        });
+        self.draw(meta.width, meta.height);
+        let object = self.objects.last_mut().expect("one was pushed just above");
+        object.life = Life::new(seconds(&meta), object.mask.area() as f64);
+        object.last_place = object.mask.centroid().map(|c| (seconds(&meta), c));
+        Ok(object.track())
+    }
+
+    /// Ends a track at the user's wish. False when there is none of that id.
+    pub fn untag(&mut self, id: TrackId) -> bool {
+        let Some(at) = self.objects.iter().position(|object| object.id == id) else { return false };
+        self.end(at, Reason::Untagged);
+        true
+    }
+
+    /// Ends every track, and returns their ids.
+    pub fn reset(&mut self) -> Vec<TrackId> {
+        let ids = self.objects.iter().map(|object| object.id).collect();
+        while !self.objects.is_empty() {
+            self.end(0, Reason::Reset);
+        }
+        ids
+    }
+
+    /// Gives a track another name. False when there is none of that id.
+    pub fn rename(&mut self, id: TrackId, name: String) -> bool {
+        let found = self.objects.iter_mut().find(|object| object.id == id);
+        found.map(|object| object.name = name).is_some()
+    }
+
+    /// Every track as it stands.
+    pub fn list(&self, camera: &str) -> Vec<ListedTrack> {
+        let listed = |o: &Object| ListedTrack {
+            camera: camera.to_owned(),
+            id: o.id,
+            name: o.name.clone(),
+            state: o.life.state,
+            reason: o.life.reason,
+            score: o.score,
+            age: o.life.age,
+            since_seen: o.life.since_seen,
+        };
+        self.objects.iter().map(listed).collect()
+    }
+
+    /// Number of tracks that have not ended.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// What each track's score rests on, in the newest frame, for calibration.
+    pub fn all_evidence(&self) -> Vec<(TrackId, Evidence)> {
+        self.objects.iter().map(|object| (object.id, self.evidence(object))).collect()
+    }
+
+    /// The arg-max masks of the newest frame, whatever the life cycle says of them.
+    pub fn masks(&self) -> impl Iterator<Item = (TrackId, &Mask)> {
+        self.objects.iter().map(|object| (object.id, &object.mask))
+    }
+
+    fn end(&mut self, at: usize, reason: Reason) {
+        let mut object = self.objects.remove(at);
+        object.life.remove(reason);
+        object.hide();
+        self.memory.remove(key(object.id));
+        self.departed.push(object.track());
+    }
+
+    /// Turns the label field of the newest frame into every object's mask.
+    fn draw(&mut self, width: usize, height: usize) {
+        let keys: Vec<ObjectKey> = self.objects.iter().map(|object| key(object.id)).collect();
+        self.memory.field(&keys, &mut self.field);
+        let masks = self.upsampler.masks(&self.field, width, height, self.memory.config().min_max);
+        for (object, mask) in self.objects.iter_mut().zip(masks) {
+            object.mask = mask;
+        }
+    }
+
+    fn evidence(&self, object: &Object) -> Evidence {
+        let Some(labels) = self.memory.labels(key(object.id)) else { return Evidence::default() };
+        let (sum, squares) = labels.iter().fold((0.0f32, 0.0f32), |(s, q), l| (s + l, q + l * l));
+        // Patches that are the object's for the most part; where it has none, those that are most its own.
+        let peak = labels.iter().copied().fold(0.0, f32::max);
+        if sum <= 0.0 || peak < 0.2 {
+            return Evidence::default();
+        }
+        let patches: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] >= 0.5f32.min(peak)).collect();
+        let every = patches.len().div_ceil(SAMPLES);
+        let sample: Vec<usize> = patches.iter().copied().step_by(every).collect();
+        let (similarity, margin) = self.memory.contrast(key(object.id), &sample).unwrap_or((0.0, 0.0));
+        Evidence { label_mass: squares / sum, similarity, margin, size_ratio: sum / object.reference_patches.max(1e-6) }
+    }
+
+    /// Looks for object `i` everywhere in the newest frame, and takes it up where it is found.
+    fn look_everywhere(&mut self, i: usize) -> bool {
+        let id = key(self.objects[i].id);
+        let Some(labels) = self.memory.look_everywhere(id) else { return false };
+        let grid = self.memory.grid();
+        let Some(found) = largest_component(&labels, grid) else { return false };
+        if found.iter().sum::<f32>() < REACQUIRE_SIZE * self.objects[i].reference_patches {
+            return false;
+        }
+        let Some(before) = self.memory.labels(id).map(<[f32]>::to_vec) else { return false };
+        self.memory.correct(id, &found);
+        let score = self.evidence(&self.objects[i]).score();
+        if score < REACQUIRE_SCORE.max(self.config.min_score) {
+            self.memory.correct(id, &before);
+            return false;
+        }
+        self.memory.forget_context(id);
+        self.memory.correct(id, &found);
+        self.objects[i].score = score;
+        true
+    }
+}
+
+impl Object {
+    /// Follows the centre while it is seen; what is not seen has no place.
+    fn place(&mut self, sighting: &Sighting) {
+        let Some(centre) = self.mask.centroid().filter(|_| sighting.seen) else {
+            self.hide();
+            return;
+        };
+        if let Some((then, place)) = self.last_place.filter(|(then, _)| sighting.time > *then) {
+            for axis in 0..2 {
+                let now = (centre[axis] - place[axis]) / (sighting.time - then);
+                self.velocity[axis] += VELOCITY_RATE * (now - self.velocity[axis]);
+            }
+        }
+        self.last_place = Some((sighting.time, centre));
+    }
+
+    /// Nothing of the object is seen.
+    fn hide(&mut self) {
+        self.mask = Mask::empty(self.mask.width, self.mask.height);
+        self.score = 0.0;
+        self.last_place = None;
+        self.velocity = [0.0; 2];
+    }
+
+    fn track(&self) -> Track {
+        Track {
+            id: self.id,
+            name: self.name.clone(),
+            state: self.life.state,
+            reason: self.life.reason,
+            score: self.score,
+            bounds: self.mask.bounds().map(|b| b.map(|v| v as f32)),
+            centroid: self.mask.centroid().map(|c| c.map(|v| v as f32)),
+            area: self.mask.area() as u64,
+            velocity: self.velocity.map(|v| v as f32),
+            age: self.life.age,
+            since_seen: self.life.since_seen,
+            mask: (!self.mask.is_empty()).then(|| self.mask.to_coco()),
+        }
+    }
+}
+
+fn key(id: TrackId) -> ObjectKey {
+    ObjectKey(id.0)
+}
+
+fn seconds(meta: &FrameMeta) -> f64 {
+    meta.captured_at.mono_ns as f64 * 1e-9
+}
+
+fn report(meta: &FrameMeta, tracks: Vec<Track>) -> TrackReport {
+    TrackReport {
+        camera: meta.camera.to_string(),
+        seq: meta.seq,
+        dropped: meta.dropped,
+        t_mono_ns: meta.captured_at.mono_ns,
+        t_real_ns: meta.captured_at.real_ns,
+        size: [meta.width, meta.height],
+        latency_ms: Latency::default(),
+        tracks,
+    }
+}
+
+/// Whether a box comes within `near` pixels of the picture's edge.
+fn touches_edge([x, y, w, h]: [usize; 4], width: usize, height: usize, near: f32) -> bool {
+    let near = near as usize;
+    x <= near || y <= near || x + w + near >= width || y + h + near >= height
+}
+
+/// The 4-connected patches with labels of at least 0.5 that together have the most, as labels of their own.
+fn largest_component(labels: &[f32], grid: PatchGrid) -> Option<Vec<f32>> {
+    let mut component = vec![0usize; labels.len()];
+    let (mut best, mut best_mass, mut count) = (0, 0.0, 0);
+    for start in 0..labels.len() {
+        if labels[start] < 0.5 || component[start] != 0 {
+            continue;
+        }
+        count += 1;
+        let (mut mass, mut open) = (0.0, vec![start]);
+        component[start] = count;
+        while let Some(patch) = open.pop() {
+            mass += labels[patch];
+            let (row, col) = (patch / grid.cols, patch % grid.cols);
+            let neighbours = [
+                (row > 0).then(|| patch - grid.cols),
+                (row + 1 < grid.rows).then(|| patch + grid.cols),
+                (col > 0).then(|| patch - 1),
+                (col + 1 < grid.cols).then(|| patch + 1),
+            ];
+            for next in neighbours.into_iter().flatten() {
+                if labels[next] >= 0.5 && component[next] == 0 {
+                    component[next] = count;
+                    open.push(next);
+                }
+            }
+        }
+        if mass > best_mass {
+            (best, best_mass) = (count, mass);
+        }
+    }
+    (best > 0).then(|| component.iter().zip(labels).map(|(c, l)| if *c == best { *l } else { 0.0 }).collect())
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

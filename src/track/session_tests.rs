@@ -1,0 +1,225 @@
+//! A session on a toy world: patches of a few kinds, each kind an embedding of its own with some noise.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::propagate::{SeedRule, Window};
+use crate::types::Timestamp;
+
+const GRID: PatchGrid = PatchGrid { rows: 16, cols: 24, patch: 16 };
+const DIM: usize = 24;
+const SIZE: (usize, usize) = (384, 256);
+const FPS: u64 = 10;
+
+fn propagate() -> PropagateConfig {
+    PropagateConfig {
+        top_k: 5,
+        context_frames: 3,
+        radius: 4,
+        window: Window::Square,
+        temperature: 0.1,
+        seed: SeedRule::Area,
+        min_max: false,
+    }
+}
+
+fn track() -> TrackConfig {
+    TrackConfig {
+        confirm_frames: 3,
+        occluded_area: 0.35,
+        min_score: 0.25,
+        lost_after_s: 0.5,
+        remove_after_s: 0.0,
+        recover: true,
+        max_objects: 3,
+    }
+}
+
+fn session() -> Session {
+    Session::new(propagate(), track(), GRID, DIM)
+}
+
+/// A block of 3x3 patches: its kind, and the row and column of its corner.
+type Block = (usize, isize, isize);
+
+/// Embeddings of a textured background with blocks over it.
+fn frame(seq: u64, blocks: &[Block]) -> Features {
+    let mut features = Features::zeros(GRID, DIM);
+    for patch in 0..GRID.len() {
+        let (row, col) = ((patch / GRID.cols) as isize, (patch % GRID.cols) as isize);
+        let over = blocks.iter().rev().find(|(_, r, c)| (*r..r + 3).contains(&row) && (*c..c + 3).contains(&col));
+        // A block's patches differ by their place in it, the background's by their place in the frame.
+        let (kind, detail) = match over {
+            Some((kind, r, c)) => (*kind, ((row - r) * 3 + col - c) as u64),
+            None => (0, (row * 24 + col) as u64),
+        };
+        let row = &mut features.data[patch * DIM..(patch + 1) * DIM];
+        for (d, v) in row.iter_mut().enumerate() {
+            let hash = |salt: u64| {
+                let mut x =
+                    (d as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                x = (x ^ (x >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                ((x ^ (x >> 32)) & 0xffff) as f32 / 32768.0 - 1.0
+            };
+            *v = hash(kind as u64 + 1)
+                + 0.4 * hash(1000 + 97 * kind as u64 + detail)
+                + 0.15 * hash((seq << 20) + patch as u64);
+        }
+    }
+    features.normalise();
+    features
+}
+
+fn meta(seq: u64) -> FrameMeta {
+    let mono_ns = seq * 1_000_000_000 / FPS;
+    FrameMeta {
+        camera: Arc::from("toy"),
+        seq,
+        captured_at: Timestamp { mono_ns, real_ns: mono_ns },
+        dropped: 0,
+        width: SIZE.0,
+        height: SIZE.1,
+    }
+}
+
+/// The pixels of a block.
+fn pixels(row: isize, col: isize) -> Seed {
+    Seed::Box([col as f32 * 16.0, row as f32 * 16.0, 48.0, 48.0])
+}
+
+/// Plays frames, and returns what is told of track `id` in each.
+fn play(session: &mut Session, seqs: std::ops::Range<u64>, id: u64, blocks: impl Fn(u64) -> Vec<Block>) -> Vec<Track> {
+    let step = |seq| {
+        let report = session.step(&meta(seq), &frame(seq, &blocks(seq)));
+        report.tracks.into_iter().find(|track| track.id == TrackId(id)).expect("the track is told in every frame")
+    };
+    seqs.map(step).collect()
+}
+
+#[test]
+fn a_moving_object_is_followed_with_its_box_and_velocity() {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 5, 2)]));
+    let tagged = session.tag(&pixels(5, 2), None, TrackId(7), "cup".into()).unwrap();
+    assert_eq!((tagged.state, tagged.bounds), (TrackState::Tentative, Some([32.0, 80.0, 48.0, 48.0])));
+    // One patch to the right every other frame: 16 pixels in 0.2 s.
+    let tracks = play(&mut session, 1..25, 7, |seq| vec![(1, 5, 2 + seq as isize / 2)]);
+    assert_eq!(tracks[3].state, TrackState::Tracked);
+    let last = tracks.last().unwrap();
+    let [x, y, w, h] = last.bounds.unwrap();
+    assert!(
+        (x - 14.0 * 16.0).abs() < 10.0 && (y - 80.0).abs() < 10.0 && (w - 48.0).abs() < 16.0 && (h - 48.0).abs() < 16.0,
+        "{last:?}"
+    );
+    assert!((last.velocity[0] - 80.0).abs() < 45.0 && last.velocity[1].abs() < 10.0, "{last:?}");
+    assert!(last.score > 0.5, "{last:?}");
+    assert_eq!((last.age, last.since_seen), (24, 0));
+}
+
+#[test]
+fn an_object_that_left_is_lost_and_leaves_no_ghost() {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 5, 17)]));
+    session.tag(&pixels(5, 17), None, TrackId(1), "cup".into()).unwrap();
+    let tracks = play(&mut session, 1..30, 1, |seq| vec![(1, 5, 17 + seq as isize)]);
+    let last = tracks.last().unwrap();
+    assert_eq!((last.state, last.reason), (TrackState::Lost, Reason::LeftView), "{last:?}");
+    assert_eq!((last.bounds, last.area, last.score), (None, 0, 0.0));
+    assert!(last.mask.is_none() && last.since_seen > 10);
+}
+
+#[test]
+fn an_object_that_returns_elsewhere_is_picked_up_again() {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 5, 17)]));
+    session.tag(&pixels(5, 17), None, TrackId(1), "cup".into()).unwrap();
+    let gone = play(&mut session, 1..20, 1, |_| vec![]);
+    assert_eq!(gone.last().unwrap().state, TrackState::Lost);
+    let back = play(&mut session, 20..24, 1, |_| vec![(1, 11, 3)]);
+    assert_eq!((back[0].state, back[0].reason), (TrackState::Tracked, Reason::Reacquired), "{:?}", back[0]);
+    let [x, y, ..] = back[3].bounds.unwrap();
+    assert!((x - 48.0).abs() < 10.0 && (y - 176.0).abs() < 10.0, "{:?}", back[3]);
+}
+
+#[test]
+fn an_object_behind_another_keeps_its_identity() {
+    let mut session = session();
+    // Block 2 rests; block 1 passes behind it.
+    let blocks = |seq: u64| vec![(1, 6, seq as isize / 2), (2, 6, 10)];
+    session.step(&meta(0), &frame(0, &blocks(0)));
+    session.tag(&pixels(6, 0), None, TrackId(1), "passing".into()).unwrap();
+    session.tag(&pixels(6, 10), None, TrackId(2), "resting".into()).unwrap();
+    for seq in 1..40 {
+        let report = session.step(&meta(seq), &frame(seq, &blocks(seq)));
+        let resting = &report.tracks[1];
+        assert_eq!(resting.id, TrackId(2));
+        let x = resting.bounds.unwrap()[0];
+        assert!((x - 160.0).abs() < 24.0, "{seq}: {resting:?}");
+        if seq == 20 {
+            assert_ne!(report.tracks[0].state, TrackState::Tracked, "all of it is hidden: {:?}", report.tracks[0]);
+        }
+    }
+    let last = &session.step(&meta(40), &frame(40, &blocks(40))).tracks[0];
+    assert_eq!((last.id, last.state), (TrackId(1), TrackState::Tracked), "{last:?}");
+    assert!((last.bounds.unwrap()[0] - 320.0).abs() < 24.0, "{last:?}");
+}
+
+#[test]
+fn an_end_is_told_once() {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 5, 2)]));
+    session.tag(&pixels(5, 2), None, TrackId(1), "a".into()).unwrap();
+    session.tag(&pixels(9, 9), None, TrackId(2), "b".into()).unwrap();
+    assert!(session.untag(TrackId(1)) && !session.untag(TrackId(1)));
+    let told = |session: &mut Session, seq| -> Vec<(u64, TrackState, Reason)> {
+        let report = session.step(&meta(seq), &frame(seq, &[(1, 5, 2)]));
+        report.tracks.iter().map(|t| (t.id.0, t.state, t.reason)).collect()
+    };
+    assert_eq!(told(&mut session, 1)[0], (1, TrackState::Removed, Reason::Untagged));
+    assert_eq!(told(&mut session, 2).len(), 1);
+    assert_eq!(session.reset(), [TrackId(2)]);
+    assert_eq!(told(&mut session, 3), [(2, TrackState::Removed, Reason::Reset)]);
+    assert!(told(&mut session, 4).is_empty() && session.is_empty());
+}
+
+#[test]
+fn what_cannot_be_tagged_is_told_why() {
+    let mut session = session();
+    let tag = |session: &mut Session, seed: &Seed, seq| session.tag(seed, seq, TrackId(1), "a".into());
+    assert_eq!(tag(&mut session, &pixels(5, 2), None), Err(TagError::NoFrame));
+    session.step(&meta(0), &frame(0, &[]));
+    session.step(&meta(1), &frame(1, &[]));
+    assert_eq!(tag(&mut session, &pixels(5, 2), Some(0)), Err(TagError::FrameGone { asked: 0, newest: 1 }));
+    assert!(matches!(tag(&mut session, &Seed::Mask(Mask::empty(SIZE.0, SIZE.1)), None), Err(TagError::Seed(_))));
+    for _ in 0..3 {
+        tag(&mut session, &pixels(5, 2), None).unwrap();
+    }
+    assert_eq!(tag(&mut session, &pixels(5, 2), None), Err(TagError::TooMany { limit: 3 }));
+}
+
+#[test]
+fn a_lost_camera_is_told_of_every_track() {
+    let mut session = session();
+    assert_eq!(session.camera_lost(), None);
+    session.step(&meta(0), &frame(0, &[(1, 5, 2)]));
+    session.tag(&pixels(5, 2), None, TrackId(1), "a".into()).unwrap();
+    play(&mut session, 1..5, 1, |_| vec![(1, 5, 2)]);
+    let track = &session.camera_lost().unwrap().tracks[0];
+    assert_eq!((track.state, track.reason, track.bounds), (TrackState::Lost, Reason::CameraLost, None));
+    let back = play(&mut session, 5..7, 1, |_| vec![(1, 5, 2)]);
+    assert_eq!(back[1].state, TrackState::Tracked, "{:?}", back[1]);
+}
+
+#[test]
+fn the_same_frames_give_the_same_reports() {
+    let run = || {
+        let mut session = session();
+        session.step(&meta(0), &frame(0, &[(1, 5, 2), (2, 9, 9)]));
+        session.tag(&pixels(5, 2), None, TrackId(1), "a".into()).unwrap();
+        let blocks = |seq: u64| vec![(1, 5, 2 + seq as isize / 3), (2, 9, 9 - seq as isize / 4)];
+        let reports: Vec<TrackReport> =
+            (1..20).map(|seq| session.step(&meta(seq), &frame(seq, &blocks(seq)))).collect();
+        serde_json::to_string(&reports).unwrap()
+    };
+    assert_eq!(run(), run());
+}
