@@ -375,6 +375,10 @@ mod tests {
         let chosen: Vec<usize> = (0..53).map(|i| nearest(i, 53, 854)).collect();
         assert_eq!(chosen[..6], [0, 16, 32, 48, 64, 80]);
         assert_eq!(chosen[49..], [789, 805, 821, 837]);
+        // Where a pixel falls on the edge of two, the rounding of the ratio decides, as it does in OpenCV.
+        for (index, target, source, expected) in [(17, 34, 6, 2), (47, 94, 6, 3), (49, 98, 2, 0), (49, 98, 4, 1)] {
+            assert_eq!(nearest(index, target, source), expected, "{index} of {target} from {source}");
+        }
         let mask = Mask::from_fn(40, 30, |x, y| x == 20 && y == 10);
         let mut expected = vec![0.0; 12];
         expected[6] = 1.0;
