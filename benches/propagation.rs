@@ -69,7 +69,7 @@ fn config() -> PropagateConfig {
 fn filled(video: &[Features]) -> Propagator {
     let mut memory = Propagator::new(config(), GRID, DIM);
     memory.step(&video[0]);
-    memory.add(ObjectKey(1), (0..GRID.len()).map(|i| f32::from(u8::from(i % 53 > 20 && i % 53 < 30))).collect());
+    memory.add(ObjectKey(1), (0..GRID.len()).map(|i| f32::from(u8::from(i % 53 > 20 && i % 53 < 30))).collect(), 0);
     video[1..FRAMES].iter().for_each(|frame| memory.step(frame));
     memory
 }
@@ -236,7 +236,7 @@ fn step_with_objects(bencher: divan::Bencher, objects: u64) {
     memory.step(&video[0]);
     for key in 0..objects {
         let labels = (0..GRID.len()).map(|i| f32::from(u8::from(i as u64 / 24 == key))).collect();
-        memory.add(ObjectKey(key), labels);
+        memory.add(ObjectKey(key), labels, 0);
     }
     video[1..FRAMES].iter().for_each(|frame| memory.step(frame));
     bencher.bench_local(|| memory.step(&video[FRAMES]));

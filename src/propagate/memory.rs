@@ -125,19 +125,65 @@ impl Propagator {
         }
     }
 
-    /// Takes up an object whose labels in the newest frame are `labels`, (rows * cols) in [0, 1]. That frame
-    /// becomes its reference. Returns false, and does nothing, when there is no frame yet.
-    pub fn add(&mut self, key: ObjectKey, labels: Vec<f32>) -> bool {
+    /// How many frames before the newest one are still remembered, so that objects can be added there.
+    pub fn reach_back(&self) -> usize {
+        self.context.len().saturating_sub(1)
+    }
+
+    /// The embeddings of the frame `back` frames before the newest one.
+    pub fn remembered(&self, back: usize) -> Option<Features> {
+        let index = self.context.len().checked_sub(back + 1)?;
+        Some(self.context[index].keys.unpack())
+    }
+
+    /// Takes up an object whose labels in the frame `back` frames before the newest one are `labels`,
+    /// (rows * cols) in [0, 1]. That frame becomes its reference, and it is followed up to the newest. Returns
+    /// false, and does nothing, when that frame is not remembered.
+    pub fn add(&mut self, key: ObjectKey, labels: Vec<f32>, back: usize) -> bool {
         assert_eq!(labels.len(), self.grid.len(), "labels are of this memory's grid");
+        let Some(index) = self.context.len().checked_sub(back + 1) else { return false };
         self.remove(key);
-        let Some(newest) = &self.newest else { return false };
-        let since = self.steps;
-        let object = Object { key, reference: labels, context: VecDeque::new() };
-        match self.cohorts.last_mut() {
-            Some(cohort) if cohort.since == since => cohort.objects.push(object),
-            _ => self.cohorts.push(Cohort { since, reference: Keys::new(newest), objects: vec![object] }),
+        let since = self.context[index].id;
+        let mut object = Object { key, reference: labels, context: VecDeque::new() };
+        for newer in index + 1..self.context.len() {
+            let plane = self.catch_up(&object, index, newer);
+            object.context.push_back(plane);
+        }
+        match self.cohorts.binary_search_by_key(&since, |cohort| cohort.since) {
+            Ok(at) => self.cohorts[at].objects.push(object),
+            Err(at) => {
+                let reference = self.context[index].keys.clone();
+                self.cohorts.insert(at, Cohort { since, reference, objects: vec![object] });
+            }
         }
         true
+    }
+
+    /// Labels of an object in context frame `newer`, from its reference frame, which is context frame `index`,
+    /// and from those between them.
+    fn catch_up(&self, object: &Object, index: usize, newer: usize) -> Plane {
+        let reach = Reach { radius: self.config.radius, window: self.config.window };
+        let between = newer - (index + 1);
+        let used = between.min(self.config.context_frames);
+        let planes: Vec<&Plane> =
+            std::iter::once(&object.reference).chain(object.context.range(between - used..)).collect();
+        let frames: Vec<(u32, &Keys)> = std::iter::once(index)
+            .chain(newer - used..newer)
+            .enumerate()
+            .map(|(i, frame)| (i as u32, &self.context[frame].keys))
+            .collect();
+        let queries = self.context[newer].keys.unpack();
+        let mut matches = Matches::default();
+        matches.reset(self.grid.len(), self.config.top_k);
+        affinity::search(self.kernel.as_ref(), &queries, &frames, reach, None, &mut matches);
+        let (mut found, mut weights) = (Vec::new(), Vec::new());
+        let label = |query| {
+            found.clear();
+            found.extend(matches.of(query).iter().filter(|m| m.frame != u32::MAX));
+            weigh(&found, self.config.temperature, &mut weights);
+            found.iter().zip(&weights).map(|(m, w)| w * planes[m.frame as usize][m.patch as usize]).sum()
+        };
+        (0..self.grid.len()).map(label).collect()
     }
 
     /// Forgets an object.
@@ -158,8 +204,7 @@ impl Propagator {
     /// An object's labels in the newest frame, (rows * cols).
     pub fn labels(&self, key: ObjectKey) -> Option<&[f32]> {
         let (cohort, object) = self.find(key)?;
-        let of_reference = cohort.since == self.steps;
-        if of_reference { Some(&object.reference) } else { object.context.back().map(Vec::as_slice) }
+        if cohort.since == self.steps { Some(&object.reference) } else { object.context.back().map(Vec::as_slice) }
     }
 
     /// Says that an object is nowhere to be seen in any context frame: only its reference is left.
@@ -475,7 +520,7 @@ mod tests {
         #[test]
         fn no_object_disturbs_another(
             rows in 2usize..7, cols in 2usize..12, dim in 4usize..20, top_k in 1usize..6, context_frames in 0usize..5,
-            radius in 1usize..6, circle: bool, seed: u64, births in prop::collection::vec(0usize..6, 1..6),
+            radius in 1usize..6, circle: bool, seed: u64, late in 1usize..4, births in prop::collection::vec(0usize..6, 1..6),
         ) {
             let grid = PatchGrid { rows, cols, patch: 16 };
             let window = if circle { Window::Circle } else { Window::Square };
@@ -489,7 +534,10 @@ mod tests {
                 for (i, birth) in births.iter().enumerate() {
                     let key = ObjectKey(i as u64);
                     if *birth == t {
-                        prop_assert!(memory.add(key, seed_labels(grid, i as u64)));
+                        prop_assert!(memory.add(key, seed_labels(grid, i as u64), 0));
+                    } else if *birth + late == t && late <= memory.reach_back() {
+                        // One who points at a frame that has just passed gets what one who was quicker gets.
+                        prop_assert!(memory.add(key, seed_labels(grid, i as u64), late));
                     }
                     if *birth < t {
                         let labels = memory.labels(key).unwrap();
@@ -506,10 +554,10 @@ mod tests {
     fn what_is_not_claimed_is_background() {
         let grid = PatchGrid { rows: 2, cols: 2, patch: 16 };
         let mut memory = Propagator::new(config(1, 2, 1, Window::Square), grid, 4);
-        assert!(!memory.add(ObjectKey(1), vec![0.0; 4]), "there is no frame yet");
+        assert!(!memory.add(ObjectKey(1), vec![0.0; 4], 0), "there is no frame yet");
         memory.step(&random_features(grid, 4, 1));
-        memory.add(ObjectKey(1), vec![1.0, 0.25, 0.0, 0.75]);
-        memory.add(ObjectKey(2), vec![0.0, 0.5, 0.0, 0.75]);
+        memory.add(ObjectKey(1), vec![1.0, 0.25, 0.0, 0.75], 0);
+        memory.add(ObjectKey(2), vec![0.0, 0.5, 0.0, 0.75], 0);
         let mut field = LabelField::background(grid, 0);
         memory.field(&[ObjectKey(1), ObjectKey(2)], &mut field);
         assert_eq!(field.data, [0.0, 1.0, 0.0, 0.25, 0.25, 0.5, 1.0, 0.0, 0.0, 0.0, 0.75, 0.75]);

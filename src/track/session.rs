@@ -1,5 +1,7 @@
 //! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
 
+use std::collections::VecDeque;
+
 use super::TrackConfig;
 use super::evidence::Evidence;
 use super::life::{Life, Sighting};
@@ -17,7 +19,8 @@ pub struct Session {
     objects: Vec<Object>,
     /// Tracks that ended since the last report, told once.
     departed: Vec<Track>,
-    newest: Option<FrameMeta>,
+    /// Frames that can still be tagged, the newest last.
+    recent: VecDeque<FrameMeta>,
     field: LabelField,
     upsampler: Upsampler,
 }
@@ -42,7 +45,9 @@ struct Object {
 pub enum TagError {
     #[error("the camera has given no frame yet; try again when it streams")]
     NoFrame,
-    #[error("frame {asked} is not the newest; the newest is {newest}: tag again on it, or leave `seq` out")]
+    #[error(
+        "frame {asked} is no longer remembered, or has not come yet; the newest is {newest}: tag again on a newer one"
+    )]
     FrameGone { asked: u64, newest: u64 },
     #[error("{limit} objects are tagged already, which is the most that this camera follows; untag one first")]
     TooMany { limit: usize },
@@ -66,7 +71,7 @@ impl Session {
             memory: Propagator::new(propagate, grid, dim),
             objects: Vec::new(),
             departed: Vec::new(),
-            newest: None,
+            recent: VecDeque::new(),
             field: LabelField::background(grid, 0),
             upsampler: Upsampler::default(),
         }
@@ -94,7 +99,10 @@ impl Session {
 
     /// The second half of a step: masks, measures and states, and the report of them.
     pub fn observe(&mut self, meta: &FrameMeta) -> TrackReport {
-        self.newest = Some(meta.clone());
+        self.recent.push_back(meta.clone());
+        while self.recent.len() > self.memory.reach_back() + 1 {
+            self.recent.pop_front();
+        }
         let time = seconds(meta);
         let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence(o)).collect();
         let mut reacquired = vec![false; self.objects.len()];
@@ -138,7 +146,7 @@ impl Session {
 
     /// The camera gives no frames: tells so of every track. `None` when there was never a frame.
     pub fn camera_lost(&mut self) -> Option<TrackReport> {
-        let meta = self.newest.clone()?;
+        let meta = self.recent.back()?.clone();
         for object in &mut self.objects {
             object.life.camera_lost(seconds(&meta));
             object.hide();
@@ -147,24 +155,25 @@ impl Session {
         Some(report(&meta, tracks))
     }
 
-    /// Gives an object of the newest frame an identity. `id` must never have been used.
+    /// Gives an object of frame `seq`, or of the newest frame, an identity. `id` must never have been used.
     ///
     /// # Errors
-    /// When there is no frame, or no room, or the seed holds no patch of the frame.
+    /// When there is no such frame any more, or no room, or the seed holds no patch of the frame.
     pub fn tag(&mut self, seed: &Seed, seq: Option<u64>, id: TrackId, name: String) -> Result<Track, TagError> {
-        let meta = self.newest.clone().ok_or(TagError::NoFrame)?;
-        let features = self.memory.newest().ok_or(TagError::NoFrame)?;
-        if let Some(asked) = seq.filter(|asked| *asked != meta.seq) {
-            return Err(TagError::FrameGone { asked, newest: meta.seq });
-        }
+        let meta = self.recent.back().ok_or(TagError::NoFrame)?.clone();
+        let asked = seq.unwrap_or(meta.seq);
+        let gone = TagError::FrameGone { asked, newest: meta.seq };
+        let back = self.recent.iter().rev().position(|recent| recent.seq == asked).ok_or(gone.clone())?;
+        let features = self.memory.remembered(back).ok_or(gone)?;
+        let meta = self.recent[self.recent.len() - 1 - back].clone();
         let limit = self.config.max_objects.min(MAX_OBJECTS);
         if self.objects.len() >= limit {
             return Err(TagError::TooMany { limit });
         }
         let rule = self.memory.config().seed;
-        let labels = seed::seed(seed, meta.width, meta.height, features, rule)?;
+        let labels = seed::seed(seed, meta.width, meta.height, &features, rule)?;
         let reference_patches = labels.iter().sum();
-        self.memory.add(key(id), labels);
+        self.memory.add(key(id), labels, back);
         self.objects.push(Object {
             id,
             name,

@@ -183,13 +183,24 @@ fn an_end_is_told_once() {
 }
 
 #[test]
+fn a_tag_on_a_frame_that_just_passed_is_carried_to_the_newest() {
+    let mut session = session();
+    let blocks = |seq: u64| vec![(1, 5, 2 + 2 * seq as isize)];
+    (0..3).for_each(|seq| drop(session.step(&meta(seq), &frame(seq, &blocks(seq)))));
+    let track = session.tag(&pixels(5, 2), Some(0), TrackId(1), "cup".into()).unwrap();
+    assert_eq!(track.bounds, Some([96.0, 80.0, 48.0, 48.0]), "it is 4 patches further on by now");
+}
+
+#[test]
 fn what_cannot_be_tagged_is_told_why() {
     let mut session = session();
     let tag = |session: &mut Session, seed: &Seed, seq| session.tag(seed, seq, TrackId(1), "a".into());
     assert_eq!(tag(&mut session, &pixels(5, 2), None), Err(TagError::NoFrame));
     session.step(&meta(0), &frame(0, &[]));
-    session.step(&meta(1), &frame(1, &[]));
-    assert_eq!(tag(&mut session, &pixels(5, 2), Some(0)), Err(TagError::FrameGone { asked: 0, newest: 1 }));
+    (1..=5).for_each(|seq| drop(session.step(&meta(seq), &frame(seq, &[]))));
+    for asked in [2, 6] {
+        assert_eq!(tag(&mut session, &pixels(5, 2), Some(asked)), Err(TagError::FrameGone { asked, newest: 5 }));
+    }
     assert!(matches!(tag(&mut session, &Seed::Mask(Mask::empty(SIZE.0, SIZE.1)), None), Err(TagError::Seed(_))));
     for _ in 0..3 {
         tag(&mut session, &pixels(5, 2), None).unwrap();

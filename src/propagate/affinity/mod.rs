@@ -107,6 +107,16 @@ impl Keys {
         }
     }
 
+    /// The embeddings again, as they were packed.
+    pub fn unpack(&self) -> Features {
+        let mut features = Features::zeros(self.grid, self.dim);
+        for (patch, row) in features.data.chunks_exact_mut(self.dim).enumerate() {
+            let panel = self.block(patch / self.grid.cols, patch % self.grid.cols);
+            row.iter_mut().zip(panel.iter().step_by(self.stride)).for_each(|(v, key)| *v = *key);
+        }
+        features
+    }
+
     /// Row `row` of the grid from column `col` on, (dim, stride).
     fn block(&self, row: usize, col: usize) -> &[f32] {
         &self.data[row * self.dim * self.stride + col..(row + 1) * self.dim * self.stride]
@@ -330,6 +340,7 @@ pub(super) mod tests {
             let reach = Reach { radius, window: if circle { Window::Circle } else { Window::Square } };
             let wanted: Vec<bool> = (0..grid.len()).map(|i| !sparse || (i + seed as usize % 7).is_multiple_of(13)).collect();
             let expected = scalar::search(&queries, &plain, reach, k);
+            prop_assert_eq!(&keys[0].unpack(), &memory[0]);
             for kernel in kernels() {
                 let mut found = Matches::default();
                 found.reset(grid.len(), k);
