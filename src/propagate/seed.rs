@@ -138,10 +138,10 @@ pub fn seed_box(
 /// grows from it over patches that touch by a side.
 ///
 /// First grow those that are like the patch itself: whose cosine to it is above the picture's median by
-/// [`LIKENESS`] of the way to 1. Then, [`ROUNDS`] times over, those that are more like the mean of what has grown
-/// than like the mean of everything else, by [`CONTRAST`] of the difference that what has grown has on average.
+/// `LIKENESS` of the way to 1. Then, `ROUNDS` times over, those that are more like the mean of what has grown
+/// than like the mean of everything else, by `CONTRAST` of the difference that what has grown has on average.
 /// Both thresholds follow the picture, since the scale of cosines differs from model to model. The most alike
-/// grow first, and growth ends at [`LARGEST`] of the grid.
+/// grow first, and growth ends at `LARGEST` of the grid.
 ///
 /// # Errors
 /// When the point is not in the frame.
