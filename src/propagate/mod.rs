@@ -40,7 +40,7 @@ pub enum Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeedRule {
-    /// All or nothing, by the pixel nearest to the patch's centre.
+    /// All or nothing, by the pixel at the patch's upper left, as OpenCV's nearest resize picks it.
     Nearest,
     /// By the fraction of the patch's area that the mask covers.
     Area,
