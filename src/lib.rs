@@ -19,3 +19,8 @@ pub mod model;
 pub mod propagate;
 pub mod serve;
 pub mod track;
+
+pub mod logging;
+pub mod notify;
+#[cfg(unix)]
+pub mod shutdown;
