@@ -5,7 +5,8 @@
 //! camera counts as in use, so that there is never more than one such thread a camera.
 //!
 //! A frame's stamp is the moment at which it was received: the crate's own are of the wall clock, which may step.
-//! Rows are taken to be without padding, since the crate does not tell.
+//! Rows are taken to be without padding, since the crate does not tell. On Linux the crate takes no camera that was
+//! left in a format that it does not know, GREY among them, or at a rate such as 29.97.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
