@@ -55,7 +55,7 @@ look() {
 
 look
 if [ ${#missing[@]} -gt 0 ]; then
-    line="apt-get install --yes --no-install-recommends ${missing[*]}"
+    install=(apt-get install --yes --no-install-recommends "${missing[@]}")
     if ! has apt-get >/dev/null; then
         echo "These are missing, under their Debian names; install them and run this again: ${missing[*]}" >&2
         exit 69
@@ -64,12 +64,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     elif sudo -n true 2>/dev/null; then
         as_root=(sudo)
     else
-        printf 'These are missing: %s\nInstall them, and run this again:\n\n    sudo apt-get update && sudo %s\n\n' "${missing[*]}" "$line" >&2
+        printf 'These are missing: %s\nInstall them, and run this again:\n\n    sudo apt-get update && sudo %s\n\n' "${missing[*]}" "${install[*]}" >&2
         exit 77
     fi
     echo "Installing ${missing[*]}" >&2
     "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $line -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >&2
     look
     if [ ${#missing[@]} -gt 0 ]; then
         echo "Still missing after the installation: ${missing[*]}" >&2
