@@ -406,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_came_back_is_tried_as_soon_the_next_time() {
+        let gone = || Err(SourceError::NotFound("fake".into()));
+        let frame = || Ok(vec![Act::Frame(0), Act::Fail("it")]);
+        let (mut source, time) = fake(vec![frame(), gone(), gone(), gone(), frame(), frame()], 30.0);
+        let told = run(&mut source, &time, 2000);
+        let streamed: Vec<_> = told.iter().filter_map(|line| line.strip_suffix(STREAMING)).collect();
+        // After waits of 100, 200, 400 and 800 ms, and then of 100.
+        assert_eq!(streamed, ["0 ", "1500 ", "1600 "]);
+        assert_eq!(source.reopened(), 2);
+    }
+
+    #[test]
     fn a_device_that_opens_but_gives_nothing_is_lost_once() {
         let silent = || Ok(vec![Act::Hang]);
         let (mut source, time) = fake(vec![Ok(vec![Act::Frame(0), Act::Hang]), silent(), silent(), silent()], 30.0);
