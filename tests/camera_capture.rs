@@ -172,6 +172,30 @@ fn a_second_opener_is_told_that_the_camera_is_in_use() {
     assert!(matches!(open("/dev/video77", "auto").err().unwrap(), SourceError::NotFound(_)));
 }
 
+/// Descriptors and mappings of the camera that this process holds.
+fn held() -> (usize, usize) {
+    let links = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let of_camera = |name: &str| name.contains("/dev/video");
+    (
+        links.filter(|link| of_camera(&link.to_string_lossy())).count(),
+        maps.lines().filter(|line| of_camera(line)).count(),
+    )
+}
+
+#[test]
+fn a_camera_that_is_closed_is_let_go_of() {
+    let Some((_guard, device)) = vivid() else { return };
+    for _ in 0..20 {
+        let mut source = open(&device, "GREY").unwrap();
+        frames(&mut *source, 1);
+        let (descriptors, mappings) = held();
+        assert!(descriptors == 1 && mappings >= 1, "{descriptors} descriptors, {mappings} mappings");
+        drop(source);
+        assert_eq!(held(), (0, 0));
+    }
+}
+
 #[test]
 fn a_deadline_is_kept_and_the_stream_goes_on_after_it() {
     let Some((_guard, device)) = vivid() else { return };

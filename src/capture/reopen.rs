@@ -142,8 +142,7 @@ impl<T: Time> Reopening<T> {
         let next_seq = self.next_seq;
         match guarded(|| (self.open)(next_seq)) {
             Ok(source) => {
-                let interval = source.format().fps.filter(|fps| *fps > 0.0).map_or(0.0, |fps| 1.0 / f64::from(fps));
-                let stall = self.timeout.max(Duration::try_from_secs_f64(2.5 * interval).unwrap_or(self.timeout));
+                let stall = stall_of(self.timeout, source.format().fps);
                 let alive_at = self.time.now();
                 self.source = Some(Running { source, stall, alive_at, streaming: false });
                 Progress::Nothing
@@ -211,6 +210,14 @@ impl<T: Time> Drop for Reopening<T> {
             discard(running.source);
         }
     }
+}
+
+/// How long a source of a rate may be silent.
+fn stall_of(timeout: Duration, fps: Option<f32>) -> Duration {
+    /// No camera is so slow; a driver that tells such a rate is wrong.
+    const LONGEST: f64 = 3600.0;
+    let seconds = fps.filter(|fps| *fps > 0.0).map_or(0.0, |fps| (2.5 / f64::from(fps)).min(LONGEST));
+    timeout.max(Duration::from_secs_f64(seconds))
 }
 
 enum Progress {
@@ -399,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_came_back_is_tried_as_soon_the_next_time() {
+        let gone = || Err(SourceError::NotFound("fake".into()));
+        let frame = || Ok(vec![Act::Frame(0), Act::Fail("it")]);
+        let (mut source, time) = fake(vec![frame(), gone(), gone(), gone(), frame(), frame()], 30.0);
+        let told = run(&mut source, &time, 2000);
+        let streamed: Vec<_> = told.iter().filter_map(|line| line.strip_suffix(STREAMING)).collect();
+        // After waits of 100, 200, 400 and 800 ms, and then of 100.
+        assert_eq!(streamed, ["0 ", "1500 ", "1600 "]);
+        assert_eq!(source.reopened(), 2);
+    }
+
+    #[test]
     fn a_device_that_opens_but_gives_nothing_is_lost_once() {
         let silent = || Ok(vec![Act::Hang]);
         let (mut source, time) = fake(vec![Ok(vec![Act::Frame(0), Act::Hang]), silent(), silent(), silent()], 30.0);
@@ -417,6 +436,14 @@ mod tests {
         let streaming = "0 streaming GREY 1x1 at 0.5 fps from fake";
         let lost = "7000 lost: no frame from fake in time";
         assert_eq!(told, ["0 waiting", streaming, "0 frame 0", "2000 frame 1", lost]);
+    }
+
+    #[test]
+    fn whatever_rate_a_driver_tells_the_wait_has_an_end() {
+        let stall = |fps| stall_of(Duration::from_secs(1), fps).as_secs_f64();
+        assert_eq!([stall(None), stall(Some(30.0)), stall(Some(0.5))], [1.0, 1.0, 5.0]);
+        assert_eq!([stall(Some(0.0)), stall(Some(f32::NAN)), stall(Some(-1.0))], [1.0; 3]);
+        assert_eq!([stall(Some(1e-45)), stall(Some(f32::INFINITY))], [3600.0, 1.0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Device nodes: which there are, what they are called, and what they can do.
 
 use std::fs;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use v4l::capability::Flags;
@@ -26,11 +26,11 @@ pub fn list() -> Vec<DeviceInfo> {
 /// `/dev`, or `auto` for the first that can be used.
 ///
 /// # Errors
-/// [`SourceError::NotFound`] when there is no such node.
+/// [`SourceError::NotFound`] when there is no such node; for `auto` also [`SourceError::Unsupported`] when there are
+/// nodes, but none that can be used.
 pub fn find(device: &str) -> Result<PathBuf, SourceError> {
     if device == "auto" {
-        let usable = |path: &PathBuf| catch_unwind(|| probe(path).is_ok()).unwrap_or(false);
-        return nodes().into_iter().find(usable).ok_or_else(|| SourceError::NotFound("a usable camera".into()));
+        return first_usable(nodes());
     }
     if device.contains('/') {
         return Ok(device.into());
@@ -67,14 +67,32 @@ fn nodes() -> Vec<PathBuf> {
     nodes.into_iter().map(|(_, path)| path).collect()
 }
 
+fn first_usable(nodes: Vec<PathBuf>) -> Result<PathBuf, SourceError> {
+    let mut problems = Vec::new();
+    for path in nodes {
+        match guarded(|| probe(&path).map(drop).map_err(|info| info.problem)) {
+            Ok(Ok(())) => return Ok(path),
+            Ok(Err(problem)) => problems.push(format!("{}: {}", path.display(), problem.unwrap_or_default())),
+            Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+        }
+    }
+    if problems.is_empty() {
+        return Err(SourceError::NotFound("a camera".into()));
+    }
+    Err(SourceError::Unsupported(format!("no camera can be used: {}", problems.join("; "))))
+}
+
+/// Runs code of the crate, which panics where a driver tells what it does not expect: a name that is not UTF-8 is
+/// enough.
+pub fn guarded<V>(run: impl FnOnce() -> V) -> Result<V, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| "its driver describes it in a way that is not understood".into())
+}
+
 fn describe(path: &Path) -> DeviceInfo {
     let device = path.display().to_string();
     let names = names_of(path);
-    // The crate panics where a driver tells what it does not expect: a name that is not UTF-8 is enough.
-    let info = catch_unwind(|| query(path)).unwrap_or_else(|_| {
-        let problem = Some("its driver describes it in a way that is not understood".into());
-        DeviceInfo { problem, ..DeviceInfo::default() }
-    });
+    let unclear = |problem| DeviceInfo { problem: Some(problem), ..DeviceInfo::default() };
+    let info = guarded(|| query(path)).unwrap_or_else(unclear);
     DeviceInfo { device, names, ..info }
 }
 
@@ -89,10 +107,7 @@ fn query(path: &Path) -> DeviceInfo {
 fn probe(path: &Path) -> Result<(Device, DeviceInfo), Box<DeviceInfo>> {
     let unusable = |problem: String, info| Box::new(DeviceInfo { problem: Some(problem), ..info });
     let fail = |doing: &'static str| {
-        move |error| {
-            let error = SourceError::from_io(&path.display().to_string(), doing, error);
-            unusable(error.to_string(), DeviceInfo::default())
-        }
+        move |error| unusable(SourceError::from_io("it", doing, error).to_string(), DeviceInfo::default())
     };
     let device = Device::with_path(path).map_err(fail("opening"))?;
     let capabilities = device.query_caps().map_err(fail("asking for its capabilities"))?;
@@ -219,6 +234,19 @@ mod tests {
     fn a_name_that_leads_nowhere_is_not_found() {
         assert!(matches!(find("no-such-camera"), Err(SourceError::NotFound(_))));
         assert_eq!(find("/dev/video7").unwrap(), Path::new("/dev/video7"));
+        assert!(matches!(first_usable(Vec::new()), Err(SourceError::NotFound(_))));
+        let error = first_usable(vec!["/dev/null".into(), "/dev/video-none".into()]).unwrap_err().to_string();
+        assert!(error.starts_with("no camera can be used: /dev/null: it: asking for its capabilities: "), "{error}");
+        assert!(
+            error.ends_with("; /dev/video-none: it does not exist; `tagalong devices` lists what is there"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_panic_of_the_crate_is_a_problem_of_the_device() {
+        assert_eq!(guarded(|| 7), Ok(7));
+        assert!(guarded(|| panic!("a name that is not UTF-8")).is_err_and(|problem: String| !problem.is_empty()));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! A frame's stamp is the driver's own, on the monotonic clock. What it marks is the driver's choice: for USB
 //! cameras mostly the moment at which the first packet of the picture came, some milliseconds after its exposure.
 
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,10 +47,8 @@ impl V4l2Source {
         let wanted = Wanted::new(config)?;
         let path = devices::find(&config.device)?;
         let device = path.display().to_string();
-        // The crate panics where a driver tells what it does not expect.
-        let (stream, agreed, card) = catch_unwind(|| start(&path, &device, &wanted)).unwrap_or_else(|_| {
-            Err(SourceError::Unsupported(format!("{device}: its driver says what is not understood")))
-        })?;
+        let (stream, agreed, card) = devices::guarded(|| start(&path, &device, &wanted))
+            .unwrap_or_else(|problem| Err(SourceError::Unsupported(format!("{device}: {problem}"))))?;
         log::debug!("{}: {device} ({card}) was asked for {wanted:?} and gave {agreed:?}", config.name);
         Ok(V4l2Source {
             camera: config.name.as_str().into(),
