@@ -1,5 +1,7 @@
 //! Frames in: from a V4L2 camera, another platform's camera, a folder of pictures, or a built-in scene.
 
+pub mod synthetic;
+
 use std::time::Instant;
 
 use crate::types::Frame;
