@@ -7,6 +7,7 @@ pub mod modes;
 pub mod nokhwa;
 pub mod reopen;
 pub mod sequence;
+pub mod synthetic;
 #[cfg(target_os = "linux")]
 pub mod v4l2;
 
@@ -53,7 +54,10 @@ pub fn open(config: &CameraConfig, pace: Pace, resume_from: u64) -> Result<Box<d
             Err(SourceError::Unsupported("this build has no nokhwa; build with `--features nokhwa`".into()))
         }
         SourceKind::Images => Ok(Box::new(images::ImageSource::open(config, pace, resume_from)?)),
-        SourceKind::Synthetic => Err(SourceError::Unsupported("this build has no synthetic scene".into())),
+        SourceKind::Synthetic => Ok(Box::new(match pace {
+            Pace::Live => synthetic::SyntheticSource::new(config)?,
+            Pace::Lossless => synthetic::SyntheticSource::lossless(config)?,
+        })),
     }
 }
 
