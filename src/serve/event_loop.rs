@@ -128,9 +128,14 @@ impl EventLoop {
     pub fn run(mut self) {
         // Whoever sends or flushes must learn of the end, also if it comes by a panic.
         let _closing = NoteClosed(self.shared.clone());
+        let mut ready_doors = Vec::new();
         loop {
             let now = Instant::now();
             self.take_inbox(now);
+            // After the inbox, so that a client's state is no older than what was sent before it connected.
+            for door in ready_doors {
+                self.accept(door, now);
+            }
             self.release_held(now);
             self.act_on_lines(now);
             for connection in &mut self.connections {
@@ -147,7 +152,7 @@ impl EventLoop {
             if self.stop_by.is_some_and(|by| by <= now || !waiting(Kind::Tracks) && !waiting(Kind::Control)) {
                 return;
             }
-            self.wait();
+            ready_doors = self.wait();
         }
     }
 
@@ -155,9 +160,10 @@ impl EventLoop {
     fn take_inbox(&mut self, now: Instant) {
         let Inbox { reports, lost, answers, hello, stop_by, .. } = self.shared.take();
         if let Some(hello) = hello {
-            self.newest.retain(|camera, _| hello.cameras.iter().any(|known| known.name == *camera));
             self.hello_line = ServerLine::Hello(hello.clone()).to_bytes().into();
             self.hello = hello;
+            let hello = &self.hello;
+            self.newest.retain(|camera, _| hello.cameras.iter().any(|known| known.name == *camera));
         }
         for (camera, count) in lost {
             let mut dropped = 0;
@@ -197,8 +203,10 @@ impl EventLoop {
                 offer(connection, &encoded, masks, &self.shared);
             }
         }
-        let state = encoded.without_removed().map_or(encoded, Rc::new);
-        self.newest.insert(report.camera.clone(), state);
+        if self.knows(&report.camera) {
+            let state = encoded.without_removed().map_or(encoded, Rc::new);
+            self.newest.insert(report.camera.clone(), state);
+        }
     }
 
     /// Queues reports that came too early for their clients' rates, once their time has come.
@@ -258,6 +266,10 @@ impl EventLoop {
         }
     }
 
+    fn knows(&self, camera: &str) -> bool {
+        self.hello.cameras.iter().any(|known| known.name == camera)
+    }
+
     fn hand_over(&mut self, index: usize, job: Job) -> Result<(), CommandError> {
         let failed = |_| CommandError::new(ErrorCode::Failed, "nobody is left to carry out commands");
         self.jobs.send(job).map_err(failed)?;
@@ -266,10 +278,7 @@ impl EventLoop {
     }
 
     fn subscribe(&mut self, index: usize, wants: Subscribe, now: Instant) -> Result<(), CommandError> {
-        let known = |name: &String| {
-            self.newest.contains_key(name) || self.hello.cameras.iter().any(|camera| camera.name == *name)
-        };
-        if let Some(unknown) = wants.cameras.iter().flatten().find(|name| !known(name)) {
+        if let Some(unknown) = wants.cameras.iter().flatten().find(|name| !self.knows(name)) {
             let names: Vec<&str> = self.hello.cameras.iter().map(|camera| camera.name.as_str()).collect();
             let message = format!("there is no camera {unknown:?}; there are: {}", names.join(", "));
             return Err(CommandError::new(ErrorCode::CameraUnknown, message));
@@ -285,7 +294,7 @@ impl EventLoop {
     /// Takes clients from a socket's backlog.
     fn accept(&mut self, door: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Door { listener, kind, failing, full, paused_until } = &mut self.doors[door];
+            let Some(Door { listener, kind, failing, full, paused_until }) = self.doors.get_mut(door) else { return };
             let accepted = listener.socket.accept().and_then(|(stream, _)| {
                 stream.set_nonblocking(true)?;
                 Ok(stream)
@@ -342,8 +351,9 @@ impl EventLoop {
         });
     }
 
-    /// Waits until there is something to do, and takes what clients sent.
-    fn wait(&mut self) {
+    /// Waits until there is something to do, and takes what clients sent. Returns the indices of the sockets on
+    /// which clients wait to be taken in.
+    fn wait(&mut self) -> Vec<usize> {
         let now = Instant::now();
         for door in &mut self.doors {
             door.paused_until = door.paused_until.filter(|until| *until > now);
@@ -366,9 +376,7 @@ impl EventLoop {
                 connection.hung_up();
             }
         }
-        for door in ready.doors {
-            self.accept(door, now);
-        }
+        ready.doors
     }
 
     fn poll(&self, now: Instant) -> Ready {
@@ -422,7 +430,7 @@ impl EventLoop {
 #[derive(Default)]
 struct Ready {
     woken: bool,
-    /// Indices of the sockets on which clients wait to be taken in.
+    /// Indices.
     doors: Vec<usize>,
     /// For each connection in turn.
     connections: Vec<PollFlags>,

@@ -278,9 +278,9 @@ fn check_camera(key: &str, name: &str) -> Result<String, CommandError> {
 
 fn unknown_command(class: &str) -> CommandError {
     let short: String = class.chars().take(MAX_NAME).collect();
-    let likeness = |known: &str| strsim::jaro_winkler(known, &short);
-    let nearest = CLASSES.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let hint = match nearest.filter(|known| likeness(known) > 0.8) {
+    let distance = |known: &str| strsim::damerau_levenshtein(known, &short);
+    let nearest = CLASSES.into_iter().min_by_key(|known| distance(known));
+    let hint = match nearest.filter(|known| distance(known) <= 1 + known.len() / 4) {
         Some(known) => format!("is it `{known}`?"),
         None => format!("there are {}", CLASSES.join(", ")),
     };
