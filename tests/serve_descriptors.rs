@@ -8,11 +8,26 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serve_support::*;
 
 #[test]
+fn descriptors_that_run_out_are_left_to_others_and_waited_for() {
+    clients_leave_descriptors_to_the_rest_of_the_daemon();
+    without_descriptors_the_server_waits_and_does_not_spin();
+}
+
+fn clients_leave_descriptors_to_the_rest_of_the_daemon() {
+    setrlimit(Resource::RLIMIT_NOFILE, 300, 600).unwrap();
+    let fixture = Fixture::with(|config| config.max_clients = 10_000);
+    assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (600, 600), "the soft limit is raised");
+    // (600 - 128) / 2, each with a descriptor at either end.
+    let clients: Vec<_> = (0..236).map(|_| fixture.tracks().greeted()).collect();
+    assert_eq!(fixture.tracks().read()["code"], "client.too_many");
+    drop(clients);
+}
+
 fn without_descriptors_the_server_waits_and_does_not_spin() {
     let fixture = Fixture::start();
     let mut early = fixture.tracks().greeted();

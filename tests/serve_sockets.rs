@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -171,15 +171,18 @@ fn a_hundred_clients_all_get_every_report() {
     let clients: Vec<_> = (0..100).map(|_| fixture.tracks()).collect();
     wait_until("all are taken in", || fixture.server.clients().connected == 100);
     let start = Instant::now();
+    let ready = Arc::new(AtomicU64::new(0));
     let readers: Vec<_> = clients
         .into_iter()
         .enumerate()
         .map(|(index, client)| {
+            let ready = ready.clone();
             std::thread::spawn(move || {
                 let mut client = client.greeted();
                 if index % 2 == 0 {
                     assert_eq!(client.ask(r#"{"class":"subscribe","masks":true}"#)["class"], "subscribed");
                 }
+                ready.fetch_add(1, Ordering::SeqCst);
                 (1..=50).for_each(|seq| {
                     let line = client.read();
                     assert_eq!(line["seq"], seq);
@@ -188,8 +191,8 @@ fn a_hundred_clients_all_get_every_report() {
             })
         })
         .collect();
-    // Half of them subscribe first; what is sent before would come to them twice, as reports and as the state.
-    std::thread::sleep(Duration::from_millis(300));
+    // What is sent before a client has subscribed would come to it twice: as a report, and as the state.
+    wait_until("all have subscribed", || ready.load(Ordering::SeqCst) == 100);
     for seq in 1..=50 {
         fixture.send(report("front", seq));
         std::thread::sleep(Duration::from_millis(5));
@@ -430,6 +433,50 @@ fn a_command_that_panics_is_told_and_takes_nothing_with_it() {
         assert_eq!((&error["code"], &error["id"]), (&json!("daemon.failed"), &json!(id)));
     }
     assert_eq!(client.ask(r#"{"class":"list","id":"after"}"#)["class"], "answer");
+}
+
+/// Clients that come, do one thing of the kind that clients do wrong, and go, many at once.
+#[test]
+fn a_crowd_of_bad_clients_leaves_nothing_behind() {
+    let fixture = Fixture::with(|config| (config.max_clients, config.write_timeout_ms) = (6, 200));
+    let until = Instant::now() + Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        for thread in 0..12_usize {
+            let path = fixture.path(if thread % 2 == 0 { "tracks.sock" } else { "control.sock" });
+            scope.spawn(move || {
+                for turn in thread.. {
+                    if Instant::now() > until {
+                        break;
+                    }
+                    let mut stream = UnixStream::connect(&path).unwrap();
+                    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                    stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+                    // Whether it goes well is of no interest: the server may close at any time.
+                    let _ = match turn % 7 {
+                        0 => stream.write_all(b"{\"class\":\"status\",\"id\":1}\n"),
+                        1 => stream.write_all(b"{\"class\":\"untag\",\"id\":1,\"track\":666}\n{\"class\":\"unt"),
+                        2 => stream.write_all(&vec![0xf0; 200_000]),
+                        3 => stream.write_all(&b"{}\n".repeat(10_000)),
+                        4 => stream.write_all(
+                            b"{\"class\":\"subscribe\",\"masks\":true,\"max_rate\":3}\n".repeat(300).as_slice(),
+                        ),
+                        5 => std::io::copy(&mut stream, &mut std::io::sink()).map(drop),
+                        _ => stream.shutdown(std::net::Shutdown::Both),
+                    };
+                }
+            });
+        }
+        let mut seq = 0;
+        while Instant::now() < until {
+            seq += 1;
+            fixture.send(report(if seq % 2 == 0 { "front" } else { "rear" }, seq));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    wait_until("all have left", || fixture.server.clients().connected == 0);
+    eprintln!("{:?}", fixture.server.clients());
+    assert_eq!(fixture.control().greeted().ask(r#"{"class":"list","id":1}"#)["class"], "answer");
+    assert_eq!(fixture.tracks().greeted().read()["class"], "tracks");
 }
 
 #[test]

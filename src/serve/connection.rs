@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -309,9 +309,4 @@ impl fmt::Display for Peer {
             None => f.write_str("an unknown peer"),
         }
     }
-}
-
-/// Sends one line to a client that is not taken in, as far as its socket takes it, and closes.
-pub fn turn_away(mut stream: UnixStream, line: &ServerLine) -> io::Result<()> {
-    stream.write_all(&line.to_bytes())
 }

@@ -13,12 +13,13 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::connection::{Connection, Role, turn_away};
+use super::connection::{Connection, Role};
+use super::doors::{Door, Kind};
 use super::encode::{EncodedReport, Line};
 use super::lines::TooLong;
-use super::listeners::{Listener, Listeners};
+use super::listeners::Listeners;
 use super::request::{self, Request};
-use super::socket::{Inbox, Shared, is_passing};
+use super::socket::{Inbox, Shared};
 use super::subscription::Subscription;
 use super::wire::{ErrorLine, Hello, MAX_LINE_IN, ServerLine, Subscribe};
 use super::workers::Job;
@@ -31,8 +32,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Clients taken from one socket's backlog before the others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long a socket takes no clients after accepting failed, as it does when no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to sleep when waiting fails, so that the log is not flooded.
+const POLL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What clients are held to.
 pub struct Limits {
@@ -63,39 +64,6 @@ pub struct EventLoop {
     scratch: Vec<u8>,
 }
 
-/// A listening socket, and whether it takes clients at present.
-struct Door {
-    listener: Listener,
-    kind: Kind,
-    paused_until: Option<Instant>,
-    /// Accepting failed the last time, and that was logged.
-    failing: bool,
-    /// A client was turned away since there was last room, and that was logged.
-    full: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Tracks,
-    Control,
-}
-
-impl Kind {
-    fn of(role: &Role) -> Kind {
-        match role {
-            Role::Tracks(_) => Kind::Tracks,
-            Role::Control { .. } => Kind::Control,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Tracks => "tracks",
-            Kind::Control => "control",
-        }
-    }
-}
-
 impl EventLoop {
     pub fn new(
         shared: Arc<Shared>,
@@ -105,8 +73,7 @@ impl EventLoop {
         jobs: Sender<Job>,
         limits: Limits,
     ) -> EventLoop {
-        let door = |listener, kind| Door { listener, kind, paused_until: None, failing: false, full: false };
-        let doors = vec![door(listeners.tracks, Kind::Tracks), door(listeners.control, Kind::Control)];
+        let doors = vec![Door::new(listeners.tracks, Kind::Tracks), Door::new(listeners.control, Kind::Control)];
         let hello_line = ServerLine::Hello(hello.clone()).to_bytes().into();
         EventLoop {
             shared,
@@ -294,51 +261,34 @@ impl EventLoop {
     /// Takes clients from a socket's backlog.
     fn accept(&mut self, door: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(Door { listener, kind, failing, full, paused_until }) = self.doors.get_mut(door) else { return };
-            let accepted = listener.socket.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(true)?;
-                Ok(stream)
-            });
-            let stream = match accepted {
-                Ok(stream) => stream,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) if is_passing(&error) => continue,
-                Err(error) => {
-                    if !std::mem::replace(failing, true) {
-                        log::warn!("cannot take another {} client: {error}; trying on", kind.name());
-                    }
-                    // The client stays in the backlog, where it would be reported again at once, and for ever.
-                    *paused_until = Some(now + ACCEPT_PAUSE);
-                    return;
-                }
-            };
-            *failing = false;
-            let present = self.connections.iter().filter(|connection| Kind::of(&connection.role) == *kind).count();
+            let Some(door) = self.doors.get_mut(door) else { return };
+            let Some(stream) = door.accept(now) else { return };
+            let kind = door.kind;
+            let present = self.connections.iter().filter(|connection| Kind::of(&connection.role) == kind).count();
             if present >= self.limits.clients {
-                if !std::mem::replace(full, true) {
-                    log::warn!("a {} client was turned away: there are {present} already", kind.name());
-                }
+                door.turn_away(stream, present);
                 self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                let message = format!("there are {present} clients already; `max_clients` allows no more");
-                // Whoever does not take one line from an empty buffer has gone.
-                let _ = turn_away(stream, &ServerLine::Error(ErrorLine::new(ErrorCode::TooManyClients, message)));
                 continue;
             }
-            *full = false;
-            let role = match kind {
-                Kind::Tracks => Role::Tracks(Subscription::default()),
-                Kind::Control => Role::Control { busy: false },
-            };
-            let mut connection = Connection::new(self.next_id, stream, role, self.limits.queue);
-            log::debug!("{} client {} came: {}", kind.name(), connection.id, connection.peer);
-            self.next_id += 1;
-            self.shared.counters.connected.fetch_add(1, Ordering::Relaxed);
-            connection.reply_bytes(self.hello_line.clone());
-            if *kind == Kind::Tracks {
-                begin(&mut connection, Subscription::default(), &self.newest, now);
-            }
-            self.connections.push(connection);
+            door.has_room();
+            self.greet(stream, kind, now);
         }
+    }
+
+    fn greet(&mut self, stream: UnixStream, kind: Kind, now: Instant) {
+        let role = match kind {
+            Kind::Tracks => Role::Tracks(Subscription::default()),
+            Kind::Control => Role::Control { busy: false },
+        };
+        let mut connection = Connection::new(self.next_id, stream, role, self.limits.queue);
+        log::debug!("{} client {} came: {}", kind.name(), connection.id, connection.peer);
+        self.next_id += 1;
+        self.shared.counters.connected.fetch_add(1, Ordering::Relaxed);
+        connection.reply_bytes(self.hello_line.clone());
+        if kind == Kind::Tracks {
+            begin(&mut connection, Subscription::default(), &self.newest, now);
+        }
+        self.connections.push(connection);
     }
 
     fn forget_gone(&mut self) {
@@ -355,9 +305,7 @@ impl EventLoop {
     /// which clients wait to be taken in.
     fn wait(&mut self) -> Vec<usize> {
         let now = Instant::now();
-        for door in &mut self.doors {
-            door.paused_until = door.paused_until.filter(|until| *until > now);
-        }
+        self.doors.iter_mut().for_each(|door| door.end_pause(now));
         let ready = self.poll(now);
         if ready.woken {
             let mut bytes = [0; 64];
@@ -380,10 +328,10 @@ impl EventLoop {
     }
 
     fn poll(&self, now: Instant) -> Ready {
-        let open: Vec<usize> = (0..self.doors.len()).filter(|i| self.doors[*i].paused_until.is_none()).collect();
+        let open: Vec<usize> = (0..self.doors.len()).filter(|i| self.doors[*i].paused_until().is_none()).collect();
         let mut fds = Vec::with_capacity(1 + open.len() + self.connections.len());
         fds.push(PollFd::new(self.woken.as_fd(), PollFlags::POLLIN));
-        fds.extend(open.iter().map(|i| PollFd::new(self.doors[*i].listener.socket.as_fd(), PollFlags::POLLIN)));
+        fds.extend(open.iter().map(|i| PollFd::new(self.doors[*i].fd(), PollFlags::POLLIN)));
         fds.extend(self.connections.iter().map(|connection| {
             let mut events = PollFlags::empty();
             events.set(PollFlags::POLLIN, connection.wants_to_read());
@@ -395,7 +343,7 @@ impl EventLoop {
             Err(Errno::EINTR) => return Ready::default(),
             Err(error) => {
                 log::error!("cannot wait for clients: {error}");
-                std::thread::sleep(ACCEPT_PAUSE);
+                std::thread::sleep(POLL_PAUSE);
                 return Ready::default();
             }
         }
@@ -410,7 +358,7 @@ impl EventLoop {
     fn poll_timeout(&self, now: Instant) -> PollTimeout {
         let mut until = self.stop_by;
         let mut sooner = |other: Option<Instant>| until = until.into_iter().chain(other).min();
-        self.doors.iter().for_each(|door| sooner(door.paused_until));
+        self.doors.iter().for_each(|door| sooner(door.paused_until()));
         for connection in &self.connections {
             if connection.has_lines() {
                 return PollTimeout::ZERO;
