@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ struct Output {
     current: Option<(Line, usize)>,
     /// The socket took no more bytes at the last try.
     blocked: bool,
+    /// The client reads no more: what is meant for it is discarded.
+    deaf: bool,
     /// Since when the client has taken nothing though something waits for it.
     stalled_since: Option<Instant>,
 }
@@ -70,6 +72,7 @@ impl Connection {
             lost: 0,
             current: None,
             blocked: false,
+            deaf: false,
             stalled_since: None,
         };
         let peer = Peer::of(&stream);
@@ -155,7 +158,9 @@ impl Connection {
     }
 
     pub fn reply_bytes(&mut self, line: Line) {
-        self.output.replies.push_back(line);
+        if !self.output.deaf {
+            self.output.replies.push_back(line);
+        }
     }
 
     /// Queues a report, and drops the oldest where the queue is full. Returns how many were lost: 0 or 1.
@@ -220,6 +225,11 @@ impl Connection {
                             self.output.stalled_since.get_or_insert(now);
                             return;
                         }
+                        // A controller that gave its commands and left may have lines that are not yet read.
+                        _ if self.wants_to_read() && matches!(self.role, Role::Control { .. }) => {
+                            self.output.deafen();
+                            return;
+                        }
                         _ => return self.close(error.to_string()),
                     }
                 }
@@ -257,6 +267,12 @@ impl Connection {
 }
 
 impl Output {
+    fn deafen(&mut self) {
+        self.deaf = true;
+        self.current = None;
+        self.replies.clear();
+    }
+
     /// The line to write next, and how much of it has gone. A gap stands where the lost reports would have.
     fn take_current(&mut self) -> Option<(Line, usize)> {
         if let Some(current) = self.current.take() {
@@ -293,9 +309,4 @@ impl fmt::Display for Peer {
             None => f.write_str("an unknown peer"),
         }
     }
-}
-
-/// Sends one line to a client that is not taken in, as far as its socket takes it, and closes.
-pub fn turn_away(mut stream: UnixStream, line: &ServerLine) -> io::Result<()> {
-    stream.write_all(&line.to_bytes())
 }

@@ -13,12 +13,13 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::connection::{Connection, Role, turn_away};
+use super::connection::{Connection, Role};
+use super::doors::{Door, Kind};
 use super::encode::{EncodedReport, Line};
 use super::lines::TooLong;
-use super::listeners::{Listener, Listeners};
+use super::listeners::Listeners;
 use super::request::{self, Request};
-use super::socket::{Inbox, Shared, is_passing};
+use super::socket::{Inbox, Shared};
 use super::subscription::Subscription;
 use super::wire::{ErrorLine, Hello, MAX_LINE_IN, ServerLine, Subscribe};
 use super::workers::Job;
@@ -31,8 +32,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Clients taken from one socket's backlog before the others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long a socket takes no clients after accepting failed, as it does when no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to sleep when waiting fails, so that the log is not flooded.
+const POLL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What clients are held to.
 pub struct Limits {
@@ -63,39 +64,6 @@ pub struct EventLoop {
     scratch: Vec<u8>,
 }
 
-/// A listening socket, and whether it takes clients at present.
-struct Door {
-    listener: Listener,
-    kind: Kind,
-    paused_until: Option<Instant>,
-    /// Accepting failed the last time, and that was logged.
-    failing: bool,
-    /// A client was turned away since there was last room, and that was logged.
-    full: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Tracks,
-    Control,
-}
-
-impl Kind {
-    fn of(role: &Role) -> Kind {
-        match role {
-            Role::Tracks(_) => Kind::Tracks,
-            Role::Control { .. } => Kind::Control,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Tracks => "tracks",
-            Kind::Control => "control",
-        }
-    }
-}
-
 impl EventLoop {
     pub fn new(
         shared: Arc<Shared>,
@@ -105,8 +73,7 @@ impl EventLoop {
         jobs: Sender<Job>,
         limits: Limits,
     ) -> EventLoop {
-        let door = |listener, kind| Door { listener, kind, paused_until: None, failing: false, full: false };
-        let doors = vec![door(listeners.tracks, Kind::Tracks), door(listeners.control, Kind::Control)];
+        let doors = vec![Door::new(listeners.tracks, Kind::Tracks), Door::new(listeners.control, Kind::Control)];
         let hello_line = ServerLine::Hello(hello.clone()).to_bytes().into();
         EventLoop {
             shared,
@@ -128,9 +95,14 @@ impl EventLoop {
     pub fn run(mut self) {
         // Whoever sends or flushes must learn of the end, also if it comes by a panic.
         let _closing = NoteClosed(self.shared.clone());
+        let mut ready_doors = Vec::new();
         loop {
             let now = Instant::now();
             self.take_inbox(now);
+            // After the inbox, so that a client's state is no older than what was sent before it connected.
+            for door in ready_doors {
+                self.accept(door, now);
+            }
             self.release_held(now);
             self.act_on_lines(now);
             for connection in &mut self.connections {
@@ -147,7 +119,7 @@ impl EventLoop {
             if self.stop_by.is_some_and(|by| by <= now || !waiting(Kind::Tracks) && !waiting(Kind::Control)) {
                 return;
             }
-            self.wait();
+            ready_doors = self.wait();
         }
     }
 
@@ -155,9 +127,10 @@ impl EventLoop {
     fn take_inbox(&mut self, now: Instant) {
         let Inbox { reports, lost, answers, hello, stop_by, .. } = self.shared.take();
         if let Some(hello) = hello {
-            self.newest.retain(|camera, _| hello.cameras.iter().any(|known| known.name == *camera));
             self.hello_line = ServerLine::Hello(hello.clone()).to_bytes().into();
             self.hello = hello;
+            let hello = &self.hello;
+            self.newest.retain(|camera, _| hello.cameras.iter().any(|known| known.name == *camera));
         }
         for (camera, count) in lost {
             let mut dropped = 0;
@@ -197,8 +170,10 @@ impl EventLoop {
                 offer(connection, &encoded, masks, &self.shared);
             }
         }
-        let state = encoded.without_removed().map_or(encoded, Rc::new);
-        self.newest.insert(report.camera.clone(), state);
+        if self.knows(&report.camera) {
+            let state = encoded.without_removed().map_or(encoded, Rc::new);
+            self.newest.insert(report.camera.clone(), state);
+        }
     }
 
     /// Queues reports that came too early for their clients' rates, once their time has come.
@@ -258,6 +233,10 @@ impl EventLoop {
         }
     }
 
+    fn knows(&self, camera: &str) -> bool {
+        self.hello.cameras.iter().any(|known| known.name == camera)
+    }
+
     fn hand_over(&mut self, index: usize, job: Job) -> Result<(), CommandError> {
         let failed = |_| CommandError::new(ErrorCode::Failed, "nobody is left to carry out commands");
         self.jobs.send(job).map_err(failed)?;
@@ -266,10 +245,7 @@ impl EventLoop {
     }
 
     fn subscribe(&mut self, index: usize, wants: Subscribe, now: Instant) -> Result<(), CommandError> {
-        let known = |name: &String| {
-            self.newest.contains_key(name) || self.hello.cameras.iter().any(|camera| camera.name == *name)
-        };
-        if let Some(unknown) = wants.cameras.iter().flatten().find(|name| !known(name)) {
+        if let Some(unknown) = wants.cameras.iter().flatten().find(|name| !self.knows(name)) {
             let names: Vec<&str> = self.hello.cameras.iter().map(|camera| camera.name.as_str()).collect();
             let message = format!("there is no camera {unknown:?}; there are: {}", names.join(", "));
             return Err(CommandError::new(ErrorCode::CameraUnknown, message));
@@ -285,51 +261,34 @@ impl EventLoop {
     /// Takes clients from a socket's backlog.
     fn accept(&mut self, door: usize, now: Instant) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Door { listener, kind, failing, full, paused_until } = &mut self.doors[door];
-            let accepted = listener.socket.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(true)?;
-                Ok(stream)
-            });
-            let stream = match accepted {
-                Ok(stream) => stream,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) if is_passing(&error) => continue,
-                Err(error) => {
-                    if !std::mem::replace(failing, true) {
-                        log::warn!("cannot take another {} client: {error}; trying on", kind.name());
-                    }
-                    // The client stays in the backlog, where it would be reported again at once, and for ever.
-                    *paused_until = Some(now + ACCEPT_PAUSE);
-                    return;
-                }
-            };
-            *failing = false;
-            let present = self.connections.iter().filter(|connection| Kind::of(&connection.role) == *kind).count();
+            let Some(door) = self.doors.get_mut(door) else { return };
+            let Some(stream) = door.accept(now) else { return };
+            let kind = door.kind;
+            let present = self.connections.iter().filter(|connection| Kind::of(&connection.role) == kind).count();
             if present >= self.limits.clients {
-                if !std::mem::replace(full, true) {
-                    log::warn!("a {} client was turned away: there are {present} already", kind.name());
-                }
+                door.turn_away(stream, present);
                 self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                let message = format!("there are {present} clients already; `max_clients` allows no more");
-                // Whoever does not take one line from an empty buffer has gone.
-                let _ = turn_away(stream, &ServerLine::Error(ErrorLine::new(ErrorCode::TooManyClients, message)));
                 continue;
             }
-            *full = false;
-            let role = match kind {
-                Kind::Tracks => Role::Tracks(Subscription::default()),
-                Kind::Control => Role::Control { busy: false },
-            };
-            let mut connection = Connection::new(self.next_id, stream, role, self.limits.queue);
-            log::debug!("{} client {} came: {}", kind.name(), connection.id, connection.peer);
-            self.next_id += 1;
-            self.shared.counters.connected.fetch_add(1, Ordering::Relaxed);
-            connection.reply_bytes(self.hello_line.clone());
-            if *kind == Kind::Tracks {
-                begin(&mut connection, Subscription::default(), &self.newest, now);
-            }
-            self.connections.push(connection);
+            door.has_room();
+            self.greet(stream, kind, now);
         }
+    }
+
+    fn greet(&mut self, stream: UnixStream, kind: Kind, now: Instant) {
+        let role = match kind {
+            Kind::Tracks => Role::Tracks(Subscription::default()),
+            Kind::Control => Role::Control { busy: false },
+        };
+        let mut connection = Connection::new(self.next_id, stream, role, self.limits.queue);
+        log::debug!("{} client {} came: {}", kind.name(), connection.id, connection.peer);
+        self.next_id += 1;
+        self.shared.counters.connected.fetch_add(1, Ordering::Relaxed);
+        connection.reply_bytes(self.hello_line.clone());
+        if kind == Kind::Tracks {
+            begin(&mut connection, Subscription::default(), &self.newest, now);
+        }
+        self.connections.push(connection);
     }
 
     fn forget_gone(&mut self) {
@@ -342,12 +301,11 @@ impl EventLoop {
         });
     }
 
-    /// Waits until there is something to do, and takes what clients sent.
-    fn wait(&mut self) {
+    /// Waits until there is something to do, and takes what clients sent. Returns the indices of the sockets on
+    /// which clients wait to be taken in.
+    fn wait(&mut self) -> Vec<usize> {
         let now = Instant::now();
-        for door in &mut self.doors {
-            door.paused_until = door.paused_until.filter(|until| *until > now);
-        }
+        self.doors.iter_mut().for_each(|door| door.end_pause(now));
         let ready = self.poll(now);
         if ready.woken {
             let mut bytes = [0; 64];
@@ -366,16 +324,14 @@ impl EventLoop {
                 connection.hung_up();
             }
         }
-        for door in ready.doors {
-            self.accept(door, now);
-        }
+        ready.doors
     }
 
     fn poll(&self, now: Instant) -> Ready {
-        let open: Vec<usize> = (0..self.doors.len()).filter(|i| self.doors[*i].paused_until.is_none()).collect();
+        let open: Vec<usize> = (0..self.doors.len()).filter(|i| self.doors[*i].paused_until().is_none()).collect();
         let mut fds = Vec::with_capacity(1 + open.len() + self.connections.len());
         fds.push(PollFd::new(self.woken.as_fd(), PollFlags::POLLIN));
-        fds.extend(open.iter().map(|i| PollFd::new(self.doors[*i].listener.socket.as_fd(), PollFlags::POLLIN)));
+        fds.extend(open.iter().map(|i| PollFd::new(self.doors[*i].fd(), PollFlags::POLLIN)));
         fds.extend(self.connections.iter().map(|connection| {
             let mut events = PollFlags::empty();
             events.set(PollFlags::POLLIN, connection.wants_to_read());
@@ -387,7 +343,7 @@ impl EventLoop {
             Err(Errno::EINTR) => return Ready::default(),
             Err(error) => {
                 log::error!("cannot wait for clients: {error}");
-                std::thread::sleep(ACCEPT_PAUSE);
+                std::thread::sleep(POLL_PAUSE);
                 return Ready::default();
             }
         }
@@ -402,7 +358,7 @@ impl EventLoop {
     fn poll_timeout(&self, now: Instant) -> PollTimeout {
         let mut until = self.stop_by;
         let mut sooner = |other: Option<Instant>| until = until.into_iter().chain(other).min();
-        self.doors.iter().for_each(|door| sooner(door.paused_until));
+        self.doors.iter().for_each(|door| sooner(door.paused_until()));
         for connection in &self.connections {
             if connection.has_lines() {
                 return PollTimeout::ZERO;
@@ -422,7 +378,7 @@ impl EventLoop {
 #[derive(Default)]
 struct Ready {
     woken: bool,
-    /// Indices of the sockets on which clients wait to be taken in.
+    /// Indices.
     doors: Vec<usize>,
     /// For each connection in turn.
     connections: Vec<PollFlags>,

@@ -1,6 +1,6 @@
 //! Tracks out: the two sockets, and the client that reads them.
 //!
-//! One thread, the [`event_loop`], reads and writes every client without waiting for any; a few more carry out
+//! One thread, the event loop, reads and writes every client without waiting for any; a few more carry out
 //! commands. `docs/protocol.md` describes what goes over the sockets; [`wire`] holds it as types.
 
 pub mod client;
@@ -8,6 +8,7 @@ pub mod request;
 pub mod wire;
 
 mod connection;
+mod doors;
 mod encode;
 mod event_loop;
 mod lines;

@@ -270,17 +270,18 @@ impl Fields<'_> {
 }
 
 fn check_camera(key: &str, name: &str) -> Result<String, CommandError> {
-    if (1..=MAX_NAME).contains(&name.chars().count()) {
+    let fits = (1..=MAX_NAME).contains(&name.chars().count());
+    if fits && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c)) {
         return Ok(name.to_owned());
     }
-    Err(invalid(key, "a camera's name of 1 to 64 characters", format!("one of {}", name.chars().count())))
+    Err(invalid(key, "a camera's name, 1 to 64 letters, digits, `-`, `_` and `.`", format!("{name:?}")))
 }
 
 fn unknown_command(class: &str) -> CommandError {
     let short: String = class.chars().take(MAX_NAME).collect();
-    let likeness = |known: &str| strsim::jaro_winkler(known, &short);
-    let nearest = CLASSES.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let hint = match nearest.filter(|known| likeness(known) > 0.8) {
+    let distance = |known: &str| strsim::damerau_levenshtein(known, &short);
+    let nearest = CLASSES.into_iter().min_by_key(|known| distance(known));
+    let hint = match nearest.filter(|known| distance(known) <= 1 + known.len() / 4) {
         Some(known) => format!("is it `{known}`?"),
         None => format!("there are {}", CLASSES.join(", ")),
     };
@@ -395,6 +396,7 @@ mod tests {
             (r#"{"class":"rename","id":1,"track":1,"name":"a\u001b[2J"}"#, "tag.name_invalid", "`name`"),
             (r#"{"class":"rename","id":1,"track":1,"name":"a\u202eb"}"#, "tag.name_invalid", "`name`"),
             (r#"{"class":"list","id":1,"camera":""}"#, "command.field_invalid", "`camera`"),
+            (r#"{"class":"list","id":1,"camera":"a\nb"}"#, "command.field_invalid", "`camera`"),
             (r#"{"class":"list","id":1,"camera":["a"]}"#, "command.field_invalid", "`camera`"),
             (r#"{"class":"tag","id":1}"#, "command.field_missing", "`box`"),
             (r#"{"class":"tag","id":1,"gallery":"mug"}"#, "command.field_invalid", "`gallery`"),

@@ -1,7 +1,8 @@
 //! The server as the pipeline sees it: started, handed reports, stopped.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
+use std::fmt;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -68,7 +69,8 @@ impl Server {
         TracksSink { shared: self.shared.clone() }
     }
 
-    /// What clients that come from now on are greeted with. Cameras that it does not name are forgotten.
+    /// What clients that come from now on are greeted with. Only cameras that it names can be subscribed to, and
+    /// have a state to begin with.
     pub fn set_hello(&self, hello: Hello) {
         self.shared.change(|inbox| inbox.hello = Some(hello));
     }
@@ -90,6 +92,12 @@ impl Server {
         if event_loop.join().is_err() {
             log::error!("the thread that serves the sockets panicked");
         }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("clients", &self.clients()).finish_non_exhaustive()
     }
 }
 
@@ -254,9 +262,4 @@ fn affordable_clients(wanted: usize) -> usize {
         );
     }
     affordable.min(wanted)
-}
-
-/// Whether accepting failed because the process or the system is out of something that others may give back.
-pub(super) fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
 }
