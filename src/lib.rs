@@ -25,3 +25,8 @@ pub mod serve;
 pub mod state;
 pub mod stats;
 pub mod track;
+
+pub mod logging;
+pub mod notify;
+#[cfg(unix)]
+pub mod shutdown;

@@ -144,7 +144,7 @@ impl SourceError {
 }
 
 /// One camera, as the configuration describes it. Defaults live in `config/default.toml` alone.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameraConfig {
     /// Names the camera in reports and commands: 1 to 64 letters, digits, `-`, `_` and `.`; unique.

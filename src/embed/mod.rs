@@ -41,7 +41,7 @@ pub enum EmbedError {
 }
 
 /// Which model embeds the frames. Defaults live in `config/default.toml` alone.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Path of a manifest, or `bundled`.

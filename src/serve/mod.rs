@@ -47,7 +47,7 @@ pub enum SinkError {
 }
 
 /// The sockets and their limits. Defaults live in `config/default.toml` alone.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServeConfig {
     /// Folder of `tracks.sock` and `control.sock`; made if it is not there.
