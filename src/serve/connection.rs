@@ -183,9 +183,12 @@ impl Connection {
         self.output.lost += count;
     }
 
-    /// Forgets queued reports, because a new state is about to replace them.
+    /// Forgets queued reports, because a new state is about to replace them. What was lost is told before it.
     pub fn clear_reports(&mut self) {
         self.output.reports.clear();
+        if let Some(gap) = self.output.take_gap() {
+            self.reply_bytes(gap);
+        }
     }
 
     /// Whether nothing is on its way to the client, or being made for it.
@@ -281,11 +284,13 @@ impl Output {
         if let Some(reply) = self.replies.pop_front() {
             return Some((reply, 0));
         }
-        if self.lost > 0 {
-            let gap = ServerLine::Gap(Gap { dropped: std::mem::take(&mut self.lost) });
-            return Some((gap.to_bytes().into(), 0));
-        }
-        self.reports.pop_front().map(|line| (line, 0))
+        self.take_gap().or_else(|| self.reports.pop_front()).map(|line| (line, 0))
+    }
+
+    /// The line that tells of lost reports, if any were.
+    fn take_gap(&mut self) -> Option<Line> {
+        let dropped = std::mem::take(&mut self.lost);
+        (dropped > 0).then(|| ServerLine::Gap(Gap { dropped }).to_bytes().into())
     }
 }
 
