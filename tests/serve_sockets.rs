@@ -166,6 +166,18 @@ fn a_client_that_never_reads_slows_nobody_and_learns_of_its_gap() {
 }
 
 #[test]
+fn a_burst_larger_than_the_queue_is_not_too_much_for_a_client_that_reads() {
+    let fixture = Fixture::with(|config| config.queue = 1);
+    let mut client = fixture.tracks().greeted();
+    for round in 0..20 {
+        let mut sink = fixture.sink();
+        let reports: Vec<_> = (1..=30).map(|i| Arc::new(report("front", round * 30 + i))).collect();
+        reports.iter().for_each(|report| sink.send(report).unwrap());
+        (1..=30).for_each(|i| assert_eq!(client.read()["seq"], round * 30 + i));
+    }
+}
+
+#[test]
 fn what_waits_for_a_slow_client_is_replaced_by_the_state_when_it_subscribes() {
     let fixture = Fixture::start();
     let mut client = fixture.tracks();

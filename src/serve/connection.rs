@@ -163,10 +163,14 @@ impl Connection {
         }
     }
 
-    /// Queues a report, and drops the oldest where the queue is full. Returns how many were lost: 0 or 1.
-    /// `None` is a report that has no line, and counts as lost.
-    pub fn offer(&mut self, line: Option<Line>) -> u64 {
-        let full = self.output.reports.len() >= self.output.capacity;
+    /// Queues a report. Where the queue is full though the socket was tried once more, the oldest is dropped.
+    /// Returns how many were lost: 0 or 1. `None` is a report that has no line, and counts as lost.
+    pub fn offer(&mut self, line: Option<Line>, now: Instant) -> u64 {
+        if self.output.is_full() {
+            // Many reports may come at once, and to a client that keeps up none of them is too much.
+            self.write(now);
+        }
+        let full = self.output.is_full();
         let lost = u64::from(full || line.is_none());
         if let Some(line) = line {
             if full {
@@ -270,6 +274,10 @@ impl Connection {
 }
 
 impl Output {
+    fn is_full(&self) -> bool {
+        self.reports.len() >= self.capacity
+    }
+
     fn deafen(&mut self) {
         self.deaf = true;
         self.current = None;
