@@ -47,7 +47,9 @@ check-docs:
 
 test-camera: build
 	scripts/setup.sh camera
-	../shared/vm/vmrun.sh tests/vm/camera.sh
+	capture_test=$$(cargo test --release --locked --no-run --message-format json --test camera_capture | \
+		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
+	../shared/vm/vmrun.sh tests/vm/camera.sh $(PROGRAM) "$$capture_test"
 
 bench:
 	scripts/setup.sh build
