@@ -163,10 +163,14 @@ impl Connection {
         }
     }
 
-    /// Queues a report, and drops the oldest where the queue is full. Returns how many were lost: 0 or 1.
-    /// `None` is a report that has no line, and counts as lost.
-    pub fn offer(&mut self, line: Option<Line>) -> u64 {
-        let full = self.output.reports.len() >= self.output.capacity;
+    /// Queues a report. Where the queue is full though the socket was tried once more, the oldest is dropped.
+    /// Returns how many were lost: 0 or 1. `None` is a report that has no line, and counts as lost.
+    pub fn offer(&mut self, line: Option<Line>, now: Instant) -> u64 {
+        if self.output.is_full() {
+            // Many reports may come at once, and to a client that keeps up none of them is too much.
+            self.write(now);
+        }
+        let full = self.output.is_full();
         let lost = u64::from(full || line.is_none());
         if let Some(line) = line {
             if full {
@@ -183,9 +187,12 @@ impl Connection {
         self.output.lost += count;
     }
 
-    /// Forgets queued reports, because a new state is about to replace them.
+    /// Forgets queued reports, because a new state is about to replace them. What was lost is told before it.
     pub fn clear_reports(&mut self) {
         self.output.reports.clear();
+        if let Some(gap) = self.output.take_gap() {
+            self.reply_bytes(gap);
+        }
     }
 
     /// Whether nothing is on its way to the client, or being made for it.
@@ -267,6 +274,10 @@ impl Connection {
 }
 
 impl Output {
+    fn is_full(&self) -> bool {
+        self.reports.len() >= self.capacity
+    }
+
     fn deafen(&mut self) {
         self.deaf = true;
         self.current = None;
@@ -281,11 +292,13 @@ impl Output {
         if let Some(reply) = self.replies.pop_front() {
             return Some((reply, 0));
         }
-        if self.lost > 0 {
-            let gap = ServerLine::Gap(Gap { dropped: std::mem::take(&mut self.lost) });
-            return Some((gap.to_bytes().into(), 0));
-        }
-        self.reports.pop_front().map(|line| (line, 0))
+        self.take_gap().or_else(|| self.reports.pop_front()).map(|line| (line, 0))
+    }
+
+    /// The line that tells of lost reports, if any were.
+    fn take_gap(&mut self) -> Option<Line> {
+        let dropped = std::mem::take(&mut self.lost);
+        (dropped > 0).then(|| ServerLine::Gap(Gap { dropped }).to_bytes().into())
     }
 }
 

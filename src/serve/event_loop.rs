@@ -167,7 +167,7 @@ impl EventLoop {
                 && subscription.admits(&encoded, now)
             {
                 let masks = subscription.masks();
-                offer(connection, &encoded, masks, &self.shared);
+                offer(connection, &encoded, masks, now, &self.shared);
             }
         }
         if self.knows(&report.camera) {
@@ -183,7 +183,7 @@ impl EventLoop {
             if let Role::Tracks(subscription) = &mut connection.role {
                 let masks = subscription.masks();
                 for report in subscription.release(now, closing) {
-                    offer(connection, &report, masks, &self.shared);
+                    offer(connection, &report, masks, now, &self.shared);
                 }
             }
         }
@@ -412,7 +412,7 @@ fn begin(
     connection.role = Role::Tracks(subscription);
 }
 
-fn offer(connection: &mut Connection, report: &EncodedReport, masks: bool, shared: &Shared) {
-    let lost = connection.offer(report.line(masks));
+fn offer(connection: &mut Connection, report: &EncodedReport, masks: bool, now: Instant, shared: &Shared) {
+    let lost = connection.offer(report.line(masks), now);
     shared.counters.dropped_reports.fetch_add(lost, Ordering::Relaxed);
 }

@@ -74,7 +74,7 @@ for format in YUYV UYVY NV12 GREY RGB3; do
     "$tagalong" status --json | grep -q "$format 640x360" || fail "$format: the device gave something else"
     "$tagalong" tag --camera vivid --box 240,100,160,160 --name square >"$work/tag" || fail "$format: not tagged"
     until_true 40 tracked || fail "$format: the square is not tracked: $("$tagalong" list)"
-    "$tagalong" watch --json --count 2 >"$work/tracks" || fail "$format: no tracks are read"
+    ("$tagalong" watch --json || true) | head -n 3 >"$work/tracks"
     grep -q '"name": *"square"' "$work/tracks" || fail "$format: the track is not in the reports"
     stop
     echo "ok: $format 640x360 streamed, tagged, tracked"

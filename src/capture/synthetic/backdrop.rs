@@ -34,19 +34,30 @@ impl Backdrop {
     }
 }
 
+/// Shade, light and patches of each ground: red, green, blue in [0, 255].
+const GROUNDS: [[[f32; 3]; 3]; 6] = [
+    // Sand and slate.
+    [[112.0, 98.0, 82.0], [182.0, 164.0, 132.0], [108.0, 118.0, 126.0]],
+    // Moss and stone.
+    [[74.0, 88.0, 66.0], [138.0, 148.0, 108.0], [142.0, 140.0, 132.0]],
+    // Clay and concrete.
+    [[120.0, 84.0, 70.0], [176.0, 136.0, 112.0], [150.0, 150.0, 146.0]],
+    // Sea floor.
+    [[58.0, 88.0, 96.0], [116.0, 150.0, 146.0], [170.0, 162.0, 138.0]],
+    // Dusk.
+    [[84.0, 80.0, 104.0], [146.0, 136.0, 150.0], [168.0, 148.0, 130.0]],
+    // Forest floor.
+    [[82.0, 68.0, 54.0], [146.0, 122.0, 92.0], [104.0, 118.0, 84.0]],
+];
+
 /// Fractal noise through a muted palette, with veins, coarse and fine.
 fn ground(seed: u64, width: usize, height: usize, unit: f32) -> Vec<u8> {
     let mut random = Random::new(seed, 0x4752_4f55);
-    let hue = random.unit();
-    let tones = [
-        hsv(hue, 0.32, 0.34),
-        hsv(hue + random.within(0.04, 0.1), 0.26, 0.62),
-        hsv(hue + random.within(0.35, 0.6), 0.2, 0.5),
-    ];
+    let tones = GROUNDS[random.below(GROUNDS.len())];
     let mut broad = Noise::new(random.bits(), width, 0.55 * unit, 5);
-    let mut patches = Noise::new(random.bits(), width, 0.3 * unit, 3);
+    let mut patches = Noise::new(random.bits(), width, 0.3 * unit, 5);
     let mut veins = Noise::new(random.bits(), width, 0.22 * unit, 4);
-    let mut grain = Noise::new(random.bits(), width, (0.012 * unit).max(2.0), 2);
+    let mut grain = Noise::new(random.bits(), width, (0.009 * unit).max(2.0), 2);
     let mut rows = [const { Vec::new() }; 4];
     let mut pixels = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -57,9 +68,9 @@ fn ground(seed: u64, width: usize, height: usize, unit: f32) -> Vec<u8> {
         grain.row(y, g);
         for x in 0..width {
             let mix = smoothstep(0.3, 0.7, b[x]);
-            let patch = 0.75 * smoothstep(0.5, 0.6, p[x]);
-            let vein = 1.0 - smoothstep(0.0, 0.035, (v[x] - 0.5).abs());
-            let light = (0.8 + 0.4 * g[x]) * (1.0 - 0.28 * vein);
+            let patch = 0.8 * smoothstep(0.5, 0.54, p[x]);
+            let vein = 1.0 - smoothstep(0.0, 0.02, (v[x] - 0.5).abs());
+            let light = (0.84 + 0.32 * g[x]) * (1.0 - 0.3 * vein);
             for channel in 0..3 {
                 let [dark, bright, third] = tones.map(|tone| tone[channel]);
                 let base = dark + (bright - dark) * mix;
@@ -81,8 +92,8 @@ fn scatter(seed: u64, pixels: &mut [u8], width: usize, height: usize, unit: f64,
         let like = random.below(objects.max(1));
         // Another number gives another shape and pattern; its colours are then drawn towards the object's.
         let sprite = Sprite::new(seed ^ 0x5eed, 100 + index, (radius as f32).max(2.5));
-        let tint = hsv(palette_hue(seed, like), 0.55, 0.7);
-        let (borrowed, paleness) = if index % 2 == 0 { (0.5, 0.75) } else { (0.0, 0.5) };
+        let tint = hsv(palette_hue(seed, like), 0.6, 0.75);
+        let (borrowed, paleness) = if index % 2 == 0 { (0.45, 0.62) } else { (0.0, 0.4) };
         // A jittered grid spreads them.
         let cell = ((index % 6) as f64, (index / 6) as f64);
         let x = (cell.0 + random.within(0.1, 0.9)) / 6.0 * width as f64;

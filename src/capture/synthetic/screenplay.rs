@@ -171,11 +171,12 @@ impl Screenplay {
                 placed.push(object);
             }
         }
-        for behind in cast.behind(beat, random) {
+        let to_be_behind = cast.behind(beat, random);
+        for &behind in &to_be_behind {
             if placed.contains(&behind) {
                 continue;
             }
-            let free = |other: &usize| *other != behind && !placed.contains(other);
+            let free = |other: &usize| !to_be_behind.contains(other) && !placed.contains(other);
             // The best partner is near enough to meet at an easy pace, and far enough to come from elsewhere.
             let Some(front) = (0..self.objects).filter(free).min_by(|a, b| {
                 let far = |other: usize| (self.distance(beat - 1, behind, other) - 0.45 * stage.unit).abs();

@@ -184,3 +184,124 @@ fn write_yuyv(rgb: &[u8], width: usize, out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::capture::SourceKind;
+
+    fn config(format: &str, fps: f32) -> CameraConfig {
+        CameraConfig {
+            name: "test".into(),
+            source: SourceKind::Synthetic,
+            device: "auto".into(),
+            format: format.into(),
+            width: 65,
+            height: 48,
+            fps,
+            timeout_ms: 1000,
+            folder: "".into(),
+            repeat: false,
+            seed: 3,
+            objects: 2,
+        }
+    }
+
+    /// Time that passes only by sleeping, and when a test says so.
+    #[derive(Clone)]
+    struct TestTime(Arc<Mutex<Instant>>);
+
+    impl Time for TestTime {
+        fn now(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+
+        fn sleep(&self, duration: Duration) {
+            *self.0.lock().unwrap() += duration;
+        }
+    }
+
+    #[test]
+    fn a_reader_in_time_gets_every_frame_at_its_time() {
+        for fps in [30.0, 29.97, 0.5, 1000.0] {
+            let start = Instant::now();
+            let time = TestTime(Arc::new(Mutex::new(start)));
+            let mut source = SyntheticSource::with_time(&config("auto", fps), Box::new(time.clone())).unwrap();
+            for seq in 0..50 {
+                let frame = source.next(time.now() + Duration::from_secs(10)).unwrap().unwrap();
+                assert_eq!((frame.meta.seq, frame.meta.dropped), (seq, 0), "{fps} frames a second");
+                let late = time.now().duration_since(start).as_secs_f64() - seq as f64 / f64::from(fps);
+                assert!(late.abs() < 1e-4, "{fps} frames a second: frame {seq} is {late} s late");
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_reader_gets_the_newest_frame_and_learns_what_it_lost() {
+        let time = TestTime(Arc::new(Mutex::new(Instant::now())));
+        let mut source = SyntheticSource::with_time(&config("RGB3", 10.0), Box::new(time.clone())).unwrap();
+        let mut read = |late: Duration| {
+            time.sleep(late);
+            let frame = source.next(time.now() + Duration::from_secs(1)).unwrap().unwrap();
+            (frame.meta.seq, frame.meta.dropped, frame)
+        };
+        assert_eq!(read(Duration::ZERO).0, 0);
+        let (seq, dropped, frame) = read(Duration::from_millis(450));
+        assert_eq!((seq, dropped), (4, 3));
+        let (seq, dropped, _) = read(Duration::ZERO);
+        assert_eq!((seq, dropped), (5, 0));
+        let mut expected = SceneFrame::default();
+        source.scene().render(4, &mut expected);
+        assert_eq!(frame.pixels.bytes(), expected.rgb, "the picture is that of its seq");
+    }
+
+    #[test]
+    fn a_deadline_before_the_next_frame_is_a_timeout_that_loses_nothing() {
+        let time = TestTime(Arc::new(Mutex::new(Instant::now())));
+        let mut source = SyntheticSource::with_time(&config("auto", 1.0), Box::new(time.clone())).unwrap();
+        source.next(time.now()).unwrap();
+        let deadline = time.now() + Duration::from_millis(300);
+        assert!(matches!(source.next(deadline), Err(SourceError::Timeout(_))));
+        assert_eq!(time.now(), deadline, "it waits, and not for longer");
+        let frame = source.next(deadline + Duration::from_secs(1)).unwrap().unwrap();
+        assert_eq!((frame.meta.seq, frame.meta.dropped), (1, 0));
+    }
+
+    #[test]
+    fn lossless_frames_are_all_there_and_stamped_by_the_scene() {
+        let mut source = SyntheticSource::lossless(&config("auto", 25.0)).unwrap();
+        for seq in 0..5 {
+            let meta = source.next(Instant::now()).unwrap().unwrap().meta;
+            assert_eq!((meta.seq, meta.dropped, meta.captured_at.mono_ns), (seq, 0, seq * 40_000_000));
+        }
+    }
+
+    #[test]
+    fn yuyv_is_that_of_bt_601() {
+        // The 8-bit code values of the primaries at full amplitude, after ITU-R BT.601.
+        struct Case([u8; 3], [u8; 3]);
+        for Case(rgb, [y, u, v]) in [
+            Case([0, 0, 0], [16, 128, 128]),
+            Case([255, 255, 255], [235, 128, 128]),
+            Case([255, 0, 0], [81, 90, 240]),
+            Case([0, 255, 0], [145, 54, 34]),
+            Case([0, 0, 255], [41, 240, 110]),
+        ] {
+            let mut out = Vec::new();
+            write_yuyv(&rgb.repeat(6), 3, &mut out);
+            assert_eq!(out, [y, u, y, v].repeat(4), "{rgb:?} in two rows of three pixels");
+        }
+        let frame = SyntheticSource::lossless(&config("YUYV", 30.0)).unwrap().next(Instant::now()).unwrap().unwrap();
+        assert_eq!((frame.pixels.stride, frame.pixels.bytes().len()), (132, 132 * 48), "an odd width is rounded up");
+    }
+
+    #[test]
+    fn what_cannot_be_filmed_is_refused_with_a_reason() {
+        let error =
+            |config: CameraConfig| SyntheticSource::new(&config).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error(config("MJPG", 30.0)).contains("MJPG"));
+        assert!(error(CameraConfig { objects: 65, ..config("auto", 30.0) }).contains("65"));
+    }
+}

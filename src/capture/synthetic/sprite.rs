@@ -51,7 +51,7 @@ pub struct Outline {
 const DIRECTIONS: usize = 2048;
 
 impl Outline {
-    fn new(seed: u64, index: usize, random: &mut Random) -> Outline {
+    pub fn new(seed: u64, index: usize, random: &mut Random) -> Outline {
         // Each seed deals the kinds out in its own order, so that neighbours always differ.
         let mut kinds = [0, 1, 2, 3, 4, 5, 6, 7];
         Random::new(seed, 0x4b49_4e44).shuffle(&mut kinds);
@@ -179,10 +179,19 @@ impl Texture {
         let mut patterns = [0, 1, 2, 3, 4, 5];
         Random::new(seed, 0x5041_5454).shuffle(&mut patterns);
         let hue = palette_hue(seed, index);
-        // Between twice and three times around the wheel's third: clearly another colour, never its own.
-        let other = hue + random.within(0.3, 0.5);
-        let (dark, light) = (random.within(0.42, 0.62) as f32, random.within(0.86, 0.98) as f32);
-        let colours = [hsv(hue, 0.8, light), hsv(other, 0.65, dark), hsv(hue + 0.08, 0.14, 0.97)];
+        let main = hsv(hue, random.within(0.7, 0.84) as f32, random.within(0.84, 0.96) as f32);
+        // The second colour is a deep, a pale or another one, in turn, so that neighbours differ in that too.
+        let second = match index % 3 {
+            0 => hsv(hue + random.within(0.4, 0.6), 0.55, 0.3),
+            1 => hsv(hue + 0.1, 0.13, 0.95),
+            _ => hsv(hue + random.within(0.12, 0.2), 0.8, 0.62),
+        };
+        let mark = match random.below(3) {
+            0 => hsv(hue + 0.08, 0.1, 0.98),
+            1 => hsv(hue + 0.5, 0.7, 0.9),
+            _ => hsv(hue, 0.6, 0.16),
+        };
+        let colours = [main, second, mark];
         let turns = random.unit();
         let (mark_turns, mark_far) = (random.unit(), random.within(0.25, 0.38));
         Texture {
