@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn follow(seed: u64) -> Result<Vec<Sample>, Box<dyn std::error::Error>> {
     let config = Config::builtin();
     let options = SceneOptions { seed, ..SceneOptions::default() };
-    let scene = Scene::new(options)?;
+    let scene = Scene::new(options.clone())?;
     let backbone = embed::load(&config.model)?;
     let grid = backbone.spec().grids[0];
     let mut embedder = Embedder::new(backbone, grid);

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "docs/scene.png".into());
     let config = Config::builtin();
     let options = SceneOptions::default();
-    let scene = Scene::new(options)?;
+    let scene = Scene::new(options.clone())?;
     let backbone = embed::load(&config.model)?;
     let grid = backbone.spec().grids[0];
     let mut embedder = Embedder::new(backbone, grid);

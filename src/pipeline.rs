@@ -274,7 +274,10 @@ impl Daemon {
                 format!("there are several cameras; name one of {}", names()),
             )),
             (Some(name), cameras) => cameras.iter().find(|camera| camera.name == name).ok_or_else(|| {
-                CommandError::new(ErrorCode::CameraUnknown, format!("no camera is called {name:?}; there is {}", names()))
+                CommandError::new(
+                    ErrorCode::CameraUnknown,
+                    format!("no camera is called {name:?}; there is {}", names()),
+                )
             }),
         }
     }
@@ -317,10 +320,7 @@ impl Daemon {
         seq: Option<u64>,
     ) -> Result<Answer, CommandError> {
         let camera = self.camera(camera)?;
-        let id = self
-            .ids
-            .give()
-            .map_err(|error| CommandError::new(ErrorCode::StateUnwritable, error.to_string()))?;
+        let id = self.ids.give().map_err(|error| CommandError::new(ErrorCode::StateUnwritable, error.to_string()))?;
         let name = name.unwrap_or_else(|| format!("object-{id}"));
         let tagged = self.visit(camera, move |tracker| {
             let track = tracker.session.tag(&seed, seq, id, name)?;
@@ -381,7 +381,10 @@ impl Controller for Daemon {
                 let camera = self.camera(camera.as_deref())?;
                 let newest = self.visit(camera, |tracker| tracker.frame.clone().zip(tracker.report.clone()))?;
                 let (frame, report) = newest.ok_or_else(|| {
-                    CommandError::new(ErrorCode::CameraNoFrame, format!("camera {} has given no frame yet", camera.name))
+                    CommandError::new(
+                        ErrorCode::CameraNoFrame,
+                        format!("camera {} has given no frame yet", camera.name),
+                    )
                 })?;
                 snapshot::answer(&frame, &report)
             }
@@ -488,7 +491,12 @@ fn capture(config: &CameraConfig, slot: usize, mailbox: &Mailbox<Frame>, daemon:
             Some(Event::State(state)) => {
                 let ended = state == State::Ended;
                 daemon.cameras[slot].heart.set_missing(matches!(state, State::Lost { .. } | State::Ended));
-                stats.set_state(tell(name, stats, state), Instant::now());
+                let (state, line) = describe(name, stats, state);
+                if stats.set_state(state, Instant::now())
+                    && let Some((level, line)) = line
+                {
+                    log::log!(level, "{line}");
+                }
                 stats.reopened.store(source.reopened(), Relaxed);
                 if ended {
                     break;
@@ -500,24 +508,24 @@ fn capture(config: &CameraConfig, slot: usize, mailbox: &Mailbox<Frame>, daemon:
     mailbox.close(slot);
 }
 
-/// Logs a camera's new state, one line for each change, and keeps what it says of the stream.
-fn tell(name: &str, stats: &CameraStats, state: State) -> CameraState {
+/// A camera's new state, and the line that tells of it in the log. What it says of the stream is kept.
+fn describe(name: &str, stats: &CameraStats, state: State) -> (CameraState, Option<(log::Level, String)>) {
     match state {
-        State::Waiting => CameraState::Waiting,
+        State::Waiting => (CameraState::Waiting, None),
         State::Streaming(format) => {
             let rate = format.fps.map_or(String::new(), |fps| format!(" at {fps:.1} frames a second"));
             let described = format!("{} {}x{}{rate}", format.pixels, format.width, format.height);
-            log::info!("camera {name}: {} streams {described}", format.source);
+            let line = format!("camera {name}: {} streams {described}", format.source);
             stats.set_format(described, format.width, format.height);
-            CameraState::Streaming
+            (CameraState::Streaming, Some((log::Level::Info, line)))
         }
         State::Lost { problem } => {
-            log::warn!("camera {name}: {problem}; it is tried again until it gives frames");
-            CameraState::Lost(problem)
+            let line = format!("camera {name}: {problem}; it is tried again until it gives frames");
+            (CameraState::Lost(problem), Some((log::Level::Warn, line)))
         }
         State::Ended => {
-            log::info!("camera {name}: the recording has ended");
-            CameraState::Ended
+            let line = format!("camera {name}: the recording has ended");
+            (CameraState::Ended, Some((log::Level::Info, line)))
         }
     }
 }

@@ -67,10 +67,16 @@ impl CameraStats {
         }
     }
 
-    pub fn set_state(&self, state: CameraState, now: Instant) {
+    /// Takes a new state, and returns whether it is of another kind than the one before: a lost camera that
+    /// is missing for another reason by now is still lost, and has been since it was.
+    pub fn set_state(&self, state: CameraState, now: Instant) -> bool {
         let mut inner = self.lock();
+        let changed = std::mem::discriminant(&inner.state) != std::mem::discriminant(&state);
         inner.state = state;
-        inner.since = now;
+        if changed {
+            inner.since = now;
+        }
+        changed
     }
 
     pub fn state(&self) -> CameraState {
@@ -200,6 +206,18 @@ mod tests {
         assert_eq!(status.reported, 1000);
         let later = stats.status("front", start + Duration::from_secs(200));
         assert!(later.fps < 1.0, "a camera that stopped does not keep its rate");
+    }
+
+    #[test]
+    fn a_lost_camera_is_lost_since_it_first_was() {
+        let start = Instant::now();
+        let stats = CameraStats::new(start);
+        let at = |s| start + Duration::from_secs(s);
+        assert!(stats.set_state(CameraState::Lost("it is gone".into()), at(5)));
+        assert!(!stats.set_state(CameraState::Lost("it does not exist".into()), at(7)));
+        let status = stats.status("front", at(10));
+        assert_eq!((status.since_s, status.problem.as_deref()), (5.0, Some("it does not exist")));
+        assert!(stats.set_state(CameraState::Streaming, at(11)));
     }
 
     #[test]

@@ -83,8 +83,7 @@ fn memory_is_flat_over_ten_thousand_frames() {
     let hello = Hello::new("test", daemon.boot_id(), Vec::new());
     let server = Server::start(&serve, hello, daemon.clone(), Activated::default()).unwrap();
     let (sender, counted) = bounded(1);
-    let running =
-        prepared.start(|| vec![Box::new(server.sink()) as Box<dyn Sink>, Box::new(Count(sender.clone(), 0))]);
+    let running = prepared.start(|| vec![Box::new(server.sink()) as Box<dyn Sink>, Box::new(Count(sender.clone(), 0))]);
     // One client that reads, and one that never does.
     let path = folder.path().join("tracks.sock");
     let mut reader = std::os::unix::net::UnixStream::connect(&path).unwrap();

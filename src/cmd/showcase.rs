@@ -30,10 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// When the pipeline does not come up, or `show` fails.
-pub fn follow(
-    scene: &Scene,
-    show: &mut dyn FnMut(&TrackReport) -> anyhow::Result<()>,
-) -> anyhow::Result<Summary> {
+pub fn follow(scene: &Scene, show: &mut dyn FnMut(&TrackReport) -> anyhow::Result<()>) -> anyhow::Result<Summary> {
     let requests = shutdown::requests().context("signals cannot be received")?;
     let mut config = Config::builtin();
     let camera = CameraConfig {

@@ -10,9 +10,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::Manifest;
 use super::tract::{OutputLayout, TractBackbone, fixed_input_size};
 use super::{Backbone, BackboneSpec, ModelConfig, Preprocessor};
-use crate::types::{
-    Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image,
-};
+use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
 /// The model that is part of the program.
 const BUNDLED: &str = "bundled";
@@ -74,7 +72,8 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
         dropped_dimensions: manifest.dropped_dimensions.clone(),
     };
     let graph_error = |problem| LoadError::Graph { path: files.onnx_path.clone(), problem };
-    let mut backbone = TractBackbone::new(&files.onnx, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
+    let mut backbone =
+        TractBackbone::new(&files.onnx, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
     let cosine = files.probe_cosine(&mut backbone)?;
     let least = manifest.precision.least_cosine();
     // Written so that a cosine that is no number is refused too.
@@ -107,7 +106,9 @@ pub fn load_bare(
     let size = fixed_input_size(&bytes).map_err(graph_error)?;
     if size.iter().any(|side| *side == 0 || !side.is_multiple_of(patch)) {
         let [height, width] = size;
-        return Err(graph_error(format!("its input of {width}x{height} pixels is no whole number of patches of {patch}")));
+        return Err(graph_error(format!(
+            "its input of {width}x{height} pixels is no whole number of patches of {patch}"
+        )));
     }
     let name = onnx.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let spec = BackboneSpec {

@@ -212,7 +212,11 @@ patches = 64
         }
         let cases = [
             Case { from: "patch = 16", to: "patch = \"x\"", expected: &["line 5: patch: invalid type"] },
-            Case { from: "patch = 16", to: "patch = 16\npatches = 2", expected: &["line 6", "unknown field `patches`"] },
+            Case {
+                from: "patch = 16",
+                to: "patch = 16\npatches = 2",
+                expected: &["line 6", "unknown field `patches`"],
+            },
             Case { from: "patch = 16", to: "patch = 0", expected: &["line 5: patch: must be 1 to 64"] },
             Case { from: "patch = 16", to: "patch = 7", expected: &["line 6: input_sizes: [480, 640]"] },
             Case { from: "patch = 16\n", to: "", expected: &["missing field `patch`"] },
@@ -230,7 +234,11 @@ patches = 64
             Case { from: "= []", to: "= [3, 3]", expected: &["line 12: dropped_dimensions: must rise"] },
             Case { from: "patches = 64", to: "patches = 0", expected: &["line 19: probe.patches: "] },
             Case { from: "patches = 64", to: "patches = 1201", expected: &["line 19: probe.patches: ", "1200"] },
-            Case { from: "sha256 = \"0", to: "sha256 = \"g", expected: &["line 4: sha256: ", "line 17: probe.sha256: "] },
+            Case {
+                from: "sha256 = \"0",
+                to: "sha256 = \"g",
+                expected: &["line 4: sha256: ", "line 17: probe.sha256: "],
+            },
         ];
         for Case { from, to, expected } in cases {
             assert!(GOOD.contains(from), "{from}");
@@ -243,7 +251,8 @@ patches = 64
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let text = GOOD.replace("patch = 16", "patch = 900").replace("\"MIT\"", "\" \"").replace("\"vit\"", "\"v i t\"");
+        let text =
+            GOOD.replace("patch = 16", "patch = 900").replace("\"MIT\"", "\" \"").replace("\"vit\"", "\"v i t\"");
         let problems = Manifest::parse(&text).unwrap_err();
         for key in ["family", "patch", "input_sizes", "licence", "probe.patches"] {
             assert!(problems.iter().any(|p| p.contains(&format!(" {key}: "))), "{key} is not in {problems:?}");

@@ -111,7 +111,12 @@ impl Preprocessor {
     }
 
     /// Packed 4:2:2 is two pictures in the same bytes: pairs of luma and something, and fours with the chroma.
-    fn packed_422(&mut self, source: Source, format: PixelFormat, out: &mut InputTensor) -> Result<(), PreprocessError> {
+    fn packed_422(
+        &mut self,
+        source: Source,
+        format: PixelFormat,
+        out: &mut InputTensor,
+    ) -> Result<(), PreprocessError> {
         let (width, height) = (self.width, self.height);
         if self.same_size(&source) {
             let plane = Plane { bytes: source.bytes, stride: source.stride };
@@ -271,7 +276,8 @@ fn resize<P: PixelTrait>(
     let part = TypedCroppedImage::from_ref(&image, 0, 0, source.width as u32, source.height as u32);
     let part = part.map_err(|e| failed(e.to_string()))?;
     out.resize(width * height * pixel, 0);
-    let mut resized = TypedImage::<P>::from_buffer(width as u32, height as u32, out).map_err(|e| failed(e.to_string()))?;
+    let mut resized =
+        TypedImage::<P>::from_buffer(width as u32, height as u32, out).map_err(|e| failed(e.to_string()))?;
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
         .use_alpha(false)

@@ -329,8 +329,12 @@ pub fn by_definition(rgb: &[u8], width: usize, height: usize) -> Features {
     let derivatives = Map::from_fn(half.rows, half.cols, DIRECTIONS, |y, x, d| {
         let [cosine, sine] = directions()[d].map(f64::from);
         let slope = |kernel: [[f32; 3]; 3]| -> f64 {
-            let taps = (0..9).map(|i| (f64::from(kernel[i / 3][i % 3]), (y + i / 3) as isize - 1, (x + i % 3) as isize - 1));
-            taps.map(|(w, y, x)| w * opponent(y.clamp(0, half.rows as isize - 1), x.clamp(0, half.cols as isize - 1), 0)).sum()
+            let taps =
+                (0..9).map(|i| (f64::from(kernel[i / 3][i % 3]), (y + i / 3) as isize - 1, (x + i % 3) as isize - 1));
+            taps.map(|(w, y, x)| {
+                w * opponent(y.clamp(0, half.rows as isize - 1), x.clamp(0, half.cols as isize - 1), 0)
+            })
+            .sum()
         };
         (cosine * slope(SOBEL[0]) + sine * slope(SOBEL[1])).max(0.0)
     });
@@ -346,7 +350,8 @@ pub fn by_definition(rgb: &[u8], width: usize, height: usize) -> Features {
     let mut offset = 0;
     for (group, weight) in groups.iter().zip(WEIGHTS) {
         for d in 0..group.depth {
-            let roots: Vec<f64> = (0..grid.len()).map(|p| (group.data[p * group.depth + d] + f64::from(ROOT_FLOOR)).sqrt()).collect();
+            let roots: Vec<f64> =
+                (0..grid.len()).map(|p| (group.data[p * group.depth + d] + f64::from(ROOT_FLOOR)).sqrt()).collect();
             let mean = roots.iter().sum::<f64>() / roots.len() as f64;
             let spread = (roots.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / roots.len() as f64).sqrt();
             let scale = f64::from(weight) / (group.depth as f64).sqrt() / (spread + f64::from(SPREAD_FLOOR));
@@ -384,7 +389,8 @@ mod tests {
                 .map(|i| (0..3).map(|c| ramp_weights[i * 3 + c] * rgb[c]).sum::<f32>() + ramp_biases[i])
                 .map(|v| v.max(0.0))
                 .collect();
-            let bin = |i: usize| (0..COLOURS).map(|j| bin_weights[i * COLOURS + j] * ramps[j]).sum::<f32>() + bin_biases[i];
+            let bin =
+                |i: usize| (0..COLOURS).map(|j| bin_weights[i * COLOURS + j] * ramps[j]).sum::<f32>() + bin_biases[i];
             for channel in 0..3 {
                 let sum: f32 = (0..BINS).map(|b| bin(channel * BINS + b)).sum();
                 assert!((sum - 1.0).abs() < 1e-4, "{rgb:?}, channel {channel}: {sum}");

@@ -16,7 +16,9 @@ fn smooth(width: usize, height: usize, phase: f64) -> Vec<f64> {
             let (u, v) = (x as f64 / width as f64, y as f64 / height as f64);
             for channel in 0..3 {
                 let c = channel as f64;
-                rgb.push(128.0 + 60.0 * (3.0 * u * (1.0 + 0.3 * c) + 2.0 * v + phase + c).sin() + 20.0 * (4.0 * v - c).cos());
+                rgb.push(
+                    128.0 + 60.0 * (3.0 * u * (1.0 + 0.3 * c) + 2.0 * v + phase + c).sin() + 20.0 * (4.0 * v - c).cos(),
+                );
             }
         }
     }
@@ -131,14 +133,8 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).enumerate().map(|(i, (a, b))| (a - b).abs() * STD[i / plane] * 255.0).fold(0.0, f32::max)
 }
 
-const RAW: [PixelFormat; 6] = [
-    PixelFormat::Yuyv,
-    PixelFormat::Uyvy,
-    PixelFormat::Nv12,
-    PixelFormat::Grey,
-    PixelFormat::Rgb3,
-    PixelFormat::Bgr3,
-];
+const RAW: [PixelFormat; 6] =
+    [PixelFormat::Yuyv, PixelFormat::Uyvy, PixelFormat::Nv12, PixelFormat::Grey, PixelFormat::Rgb3, PixelFormat::Bgr3];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
