@@ -20,8 +20,14 @@ pub mod embed;
 pub mod eval;
 pub mod mailbox;
 pub mod model;
+pub mod offline;
 pub mod propagate;
 pub mod serve;
 pub mod state;
 pub mod stats;
 pub mod track;
+
+pub mod logging;
+pub mod notify;
+#[cfg(unix)]
+pub mod shutdown;

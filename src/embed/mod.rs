@@ -1,5 +1,11 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
+mod embedder;
+mod preprocess;
+
+pub use embedder::{EmbedTimes, Embedder};
+pub use preprocess::{PreprocessError, Preprocessor};
+
 use crate::types::{Features, InputTensor, PatchGrid};
 
 /// A network that turns pictures into patch embeddings. One thread owns it.
@@ -32,6 +38,8 @@ pub struct BackboneSpec {
 /// Why a picture could not be embedded.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
     #[error("the model takes no input of {width}x{height} pixels; it takes {accepted}")]
     Size { width: usize, height: usize, accepted: String },
     #[error("the model failed to run: {0}")]
@@ -41,7 +49,7 @@ pub enum EmbedError {
 }
 
 /// Which model embeds the frames. Defaults live in `config/default.toml` alone.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Path of a manifest, or `bundled`.

@@ -11,7 +11,7 @@ pub use memory::{ObjectKey, Propagator};
 pub const MAX_OBJECTS: usize = 64;
 
 /// The constants of the propagation rule. Presets of them live in `config/default.toml`.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PropagateConfig {
     /// Most similar patches that a patch takes its labels from, over the whole memory together; 1 to 64.
@@ -29,7 +29,7 @@ pub struct PropagateConfig {
 }
 
 /// The shape of the neighbourhood that a patch is looked for in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Window {
     Square,
@@ -37,10 +37,10 @@ pub enum Window {
 }
 
 /// How a mask becomes labels of patches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeedRule {
-    /// All or nothing, by the pixel nearest to the patch's centre.
+    /// All or nothing, by the pixel at the patch's upper left, as OpenCV's nearest resize picks it.
     Nearest,
     /// By the fraction of the patch's area that the mask covers.
     Area,

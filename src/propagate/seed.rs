@@ -138,10 +138,10 @@ pub fn seed_box(
 /// grows from it over patches that touch by a side.
 ///
 /// First grow those that are like the patch itself: whose cosine to it is above the picture's median by
-/// [`LIKENESS`] of the way to 1. Then, [`ROUNDS`] times over, those that are more like the mean of what has grown
-/// than like the mean of everything else, by [`CONTRAST`] of the difference that what has grown has on average.
+/// `LIKENESS` of the way to 1. Then, `ROUNDS` times over, those that are more like the mean of what has grown
+/// than like the mean of everything else, by `CONTRAST` of the difference that what has grown has on average.
 /// Both thresholds follow the picture, since the scale of cosines differs from model to model. The most alike
-/// grow first, and growth ends at [`LARGEST`] of the grid.
+/// grow first, and growth ends at `LARGEST` of the grid.
 ///
 /// # Errors
 /// When the point is not in the frame.
@@ -375,6 +375,10 @@ mod tests {
         let chosen: Vec<usize> = (0..53).map(|i| nearest(i, 53, 854)).collect();
         assert_eq!(chosen[..6], [0, 16, 32, 48, 64, 80]);
         assert_eq!(chosen[49..], [789, 805, 821, 837]);
+        // Where a pixel falls on the edge of two, the rounding of the ratio decides, as it does in OpenCV.
+        for (index, target, source, expected) in [(17, 34, 6, 2), (47, 94, 6, 3), (49, 98, 2, 0), (49, 98, 4, 1)] {
+            assert_eq!(nearest(index, target, source), expected, "{index} of {target} from {source}");
+        }
         let mask = Mask::from_fn(40, 30, |x, y| x == 20 && y == 10);
         let mut expected = vec![0.0; 12];
         expected[6] = 1.0;

@@ -9,7 +9,14 @@
 //! at few pixels: bilinear values lie between those of the four patches around, so where one plane leads at all
 //! four by more than rounding can make up, it owns all pixels between them.
 
+mod axis;
+mod stretch;
+
 use std::ops::Range;
+
+pub(super) use axis::nearest;
+use axis::{Axis, bilinear};
+use stretch::{Extremes, Stretch};
 
 use crate::types::mask::MaskBuilder;
 use crate::types::{LabelField, Mask, PatchGrid};
@@ -69,11 +76,10 @@ impl Upsampler {
         self.occupied.clear();
         self.occupied.extend(field.data.chunks_exact(planes).map(|labels| labels[1..].iter().any(|v| *v > 0.0)));
         self.stretch.clear();
-        self.stretch.resize(planes, Stretch::NONE);
         if min_max {
-            for (plane, stretch) in self.stretch.iter_mut().enumerate() {
-                *stretch = self.extremes.stretch(field, plane);
-            }
+            self.extremes.stretch(field, &mut self.stretch);
+        } else {
+            self.stretch.resize(planes, Stretch::NONE);
         }
     }
 
@@ -201,73 +207,6 @@ pub fn masks_by_definition(field: &LabelField, width: usize, height: usize, min_
     (1..=field.instances).map(|k| Mask::from_fn(width, height, |x, y| winners[y * width + x] == k)).collect()
 }
 
-/// The pixel of `source` that pixel `index` of `target` pixels takes, as OpenCV's `INTER_NEAREST` chooses it: in
-/// double precision, through the inverse of the ratio.
-pub(super) fn nearest(index: usize, target: usize, source: usize) -> usize {
-    let scale = 1.0 / (target as f64 / source as f64);
-    ((index as f64 * scale).floor() as usize).min(source - 1)
-}
-
-/// The two patches between whose centres a pixel of the input lies, and how much each of them weighs.
-fn bilinear(pixel: usize, patches: usize, patch: usize) -> (usize, usize, f32, f32) {
-    let position = (pixel as f64 + 0.5) / patch as f64 - 0.5;
-    if position < 0.0 {
-        return (0, 0, 1.0, 0.0);
-    }
-    let low = position as usize;
-    if low + 1 >= patches {
-        return (patches - 1, patches - 1, 1.0, 0.0);
-    }
-    let toward_high = (position - low as f64) as f32;
-    (low, low + 1, 1.0 - toward_high, toward_high)
-}
-
-/// One side of the picture, cut into cells: what lies between the centres of two neighbouring patches, or
-/// outside the outermost centres. There is one cell more than there are patches.
-#[derive(Default)]
-struct Axis {
-    patches: usize,
-    /// (cells + 1): first pixel of each cell.
-    starts: Vec<usize>,
-    /// (pixels): weight of the patch before the pixel.
-    low: Vec<f32>,
-    /// (pixels): weight of the patch after it.
-    high: Vec<f32>,
-}
-
-impl Axis {
-    fn new(patches: usize, patch: usize, pixels: usize) -> Axis {
-        let mut axis = Axis { patches, starts: Vec::new(), low: Vec::new(), high: Vec::new() };
-        for i in 0..pixels {
-            let pixel = nearest(i, pixels, patches * patch);
-            let (before, after, low, high) = bilinear(pixel, patches, patch);
-            let cell = match before {
-                0 if pixel * 2 + 1 < patch => 0,
-                _ if before == after => patches,
-                _ => before + 1,
-            };
-            // The pixels come in order, and so do their cells.
-            while axis.starts.len() <= cell {
-                axis.starts.push(i);
-            }
-            axis.low.push(low);
-            axis.high.push(high);
-        }
-        axis.starts.resize(patches + 2, pixels);
-        axis
-    }
-
-    /// The pixels of a cell.
-    fn pixels(&self, cell: usize) -> Range<usize> {
-        self.starts[cell]..self.starts[cell + 1]
-    }
-
-    /// The patches before and after a cell; the same one twice outside the outermost centres.
-    fn patches(&self, cell: usize) -> (usize, usize) {
-        (cell.saturating_sub(1), cell.min(self.patches - 1))
-    }
-}
-
 /// Who owns the pixels between four patches.
 enum Cell {
     /// This plane owns them all.
@@ -317,78 +256,6 @@ fn compete(
         let v = value(*low, *high);
         *winner = if v > *best { plane } else { *winner };
         *best = if v > *best { v } else { *best };
-    }
-}
-
-/// How a plane's values are stretched: (v - min) / range.
-#[derive(Clone, Copy)]
-struct Stretch {
-    min: f32,
-    range: f32,
-    /// More than rounding can change a stretched value.
-    rounding: f32,
-}
-
-impl Stretch {
-    /// Labels as they are, in [0, 1].
-    const NONE: Stretch = Stretch { min: 0.0, range: 1.0, rounding: 2e-6 };
-
-    fn apply(self, v: f32) -> f32 {
-        (v - self.min) / self.range
-    }
-}
-
-/// Finds the smallest and largest value of an upsampled plane. Buffers of (cols * patch).
-#[derive(Default)]
-struct Extremes {
-    above: Vec<f32>,
-    below: Vec<f32>,
-    least: Vec<f32>,
-    most: Vec<f32>,
-}
-
-impl Extremes {
-    fn stretch(&mut self, field: &LabelField, plane: usize) -> Stretch {
-        let PatchGrid { rows, cols, patch } = field.grid;
-        let width = cols * patch;
-        for buffer in [&mut self.above, &mut self.below, &mut self.least, &mut self.most] {
-            buffer.clear();
-            buffer.resize(width, 0.0);
-        }
-        self.least.fill(f32::INFINITY);
-        self.most.fill(f32::NEG_INFINITY);
-        let across = |row: usize, out: &mut [f32]| {
-            for (x, out) in out.iter_mut().enumerate() {
-                let (left, right, low, high) = bilinear(x, cols, patch);
-                *out = field.row(row * cols + left)[plane] * low + field.row(row * cols + right)[plane] * high;
-            }
-        };
-        across(0, &mut self.above);
-        let mut held = (0, usize::MAX);
-        for y in 0..rows * patch {
-            let (top, bottom, up, down) = bilinear(y, rows, patch);
-            if held != (top, bottom) {
-                if top == held.1 {
-                    std::mem::swap(&mut self.above, &mut self.below);
-                }
-                across(bottom, &mut self.below);
-                held = (top, bottom);
-            }
-            let sides = self.above.iter().zip(&self.below);
-            for ((least, most), (above, below)) in self.least.iter_mut().zip(&mut self.most).zip(sides) {
-                let v = above * up + below * down;
-                *least = if v < *least { v } else { *least };
-                *most = if v > *most { v } else { *most };
-            }
-        }
-        let min = self.least.iter().copied().fold(f32::INFINITY, f32::min);
-        let max = self.most.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if max > 0.0 && max > min {
-            let range = max - min;
-            Stretch { min, range, rounding: 1e-6 * (1.0 + max / range) }
-        } else {
-            Stretch::NONE
-        }
     }
 }
 

@@ -1,9 +1,30 @@
 //! Tracks out: the two sockets, and the client that reads them.
+//!
+//! One thread, the event loop, reads and writes every client without waiting for any; a few more carry out
+//! commands. `docs/protocol.md` describes what goes over the sockets; [`wire`] holds it as types.
+
+pub mod client;
+pub mod request;
+pub mod wire;
+
+mod connection;
+mod doors;
+mod encode;
+mod event_loop;
+mod lines;
+mod listeners;
+mod socket;
+mod subscription;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::types::{Answer, Command, CommandError, TrackReport};
+
+pub use listeners::{Activated, ServeError, parse_mode};
+pub use socket::{Server, TracksSink};
+pub use wire::{Hello, HelloCamera};
 
 /// Something that reports go to. It never makes the caller wait for a reader.
 pub trait Sink: Send {
@@ -13,7 +34,7 @@ pub trait Sink: Send {
     fn flush(&mut self, at_most: Duration) -> Result<(), SinkError>;
 }
 
-/// Whoever carries out commands. The control socket calls it from its own threads.
+/// Whoever carries out commands. The control socket calls it from its own threads, several at once.
 pub trait Controller: Send + Sync {
     fn execute(&self, command: Command) -> Result<Answer, CommandError>;
 }
@@ -27,7 +48,7 @@ pub enum SinkError {
 }
 
 /// The sockets and their limits. Defaults live in `config/default.toml` alone.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServeConfig {
     /// Folder of `tracks.sock` and `control.sock`; made if it is not there.

@@ -8,7 +8,7 @@ pub use evidence::Evidence;
 pub use session::{Session, TagError};
 
 /// When a track changes its state. Defaults live in `config/default.toml` alone.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrackConfig {
     /// Frames in a row in which a new track must be seen to become Tracked, 1 to 1,000.

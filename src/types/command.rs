@@ -166,51 +166,65 @@ impl CommandError {
     }
 }
 
-/// The stable codes of everything that can go wrong with a line or a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ErrorCode {
-    #[serde(rename = "line.too_long")]
-    LineTooLong,
-    #[serde(rename = "line.not_utf8")]
-    LineNotUtf8,
-    #[serde(rename = "line.not_json")]
-    LineNotJson,
-    #[serde(rename = "line.not_an_object")]
-    LineNotAnObject,
-    #[serde(rename = "line.not_allowed")]
-    LineNotAllowed,
-    #[serde(rename = "command.unknown")]
-    CommandUnknown,
-    #[serde(rename = "command.field_missing")]
-    FieldMissing,
-    #[serde(rename = "command.field_invalid")]
-    FieldInvalid,
-    #[serde(rename = "client.too_many")]
-    TooManyClients,
-    #[serde(rename = "client.too_slow")]
-    TooSlow,
-    #[serde(rename = "camera.unknown")]
-    CameraUnknown,
-    #[serde(rename = "camera.ambiguous")]
-    CameraAmbiguous,
-    #[serde(rename = "camera.no_frame")]
-    CameraNoFrame,
-    #[serde(rename = "tag.empty")]
-    TagEmpty,
-    #[serde(rename = "tag.too_many")]
-    TagTooMany,
-    #[serde(rename = "tag.frame_gone")]
-    TagFrameGone,
-    #[serde(rename = "tag.name_invalid")]
-    TagNameInvalid,
-    #[serde(rename = "track.unknown")]
-    TrackUnknown,
-    #[serde(rename = "config.invalid")]
-    ConfigInvalid,
-    #[serde(rename = "state.unwritable")]
-    StateUnwritable,
-    #[serde(rename = "daemon.stopping")]
-    Stopping,
-    #[serde(rename = "daemon.busy")]
-    Busy,
+/// Declares [`ErrorCode`] with the name that each code has on the wire, so that enum, names and list are one.
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal,)*) => {
+        /// The stable codes of everything that can go wrong with a line or a command.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $code)] $variant,)*
+            /// A code that this version does not know: read from a newer daemon, never sent.
+            #[serde(other)]
+            Unknown,
+        }
+
+        impl ErrorCode {
+            /// Every code that a daemon of this version may send.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant,)*];
+
+            /// The code as it stands on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ErrorCode::$variant => $code,)*
+                    ErrorCode::Unknown => "unknown",
+                }
+            }
+        }
+    };
+}
+
+error_codes! {
+    LineTooLong = "line.too_long",
+    LineNotUtf8 = "line.not_utf8",
+    LineNotJson = "line.not_json",
+    LineNotAnObject = "line.not_an_object",
+    /// The line is good, but belongs on the other socket.
+    LineNotAllowed = "line.not_allowed",
+    CommandUnknown = "command.unknown",
+    FieldMissing = "command.field_missing",
+    FieldInvalid = "command.field_invalid",
+    /// The answer is longer than a line may be.
+    AnswerTooLong = "answer.too_long",
+    TooManyClients = "client.too_many",
+    TooSlow = "client.too_slow",
+    CameraUnknown = "camera.unknown",
+    CameraAmbiguous = "camera.ambiguous",
+    CameraNoFrame = "camera.no_frame",
+    TagEmpty = "tag.empty",
+    TagTooMany = "tag.too_many",
+    TagFrameGone = "tag.frame_gone",
+    TagNameInvalid = "tag.name_invalid",
+    TrackUnknown = "track.unknown",
+    ConfigInvalid = "config.invalid",
+    StateUnwritable = "state.unwritable",
+    Stopping = "daemon.stopping",
+    Busy = "daemon.busy",
+    /// The daemon failed while it carried out the command; its log says more.
+    Failed = "daemon.failed",
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

@@ -264,11 +264,26 @@ mod tests {
 
     #[test]
     fn coco_strings_are_those_of_pycocotools() {
-        // pycocotools.mask.encode of a 4x5 array (rows x columns) with [1:3, 1:4] set, and of a full and an empty one.
-        let mask = Mask::from_fn(5, 4, |x, y| (1..4).contains(&x) && (1..3).contains(&y));
-        assert_eq!(mask.to_coco(), CocoRle { size: [4, 5], counts: "52203002".into() });
-        assert_eq!(Mask::from_fn(5, 4, |_, _| true).to_coco().counts, "0d0");
-        assert_eq!(Mask::empty(5, 4).to_coco().counts, "d0");
+        // What `pycocotools.mask.encode` of pycocotools 2.0.11 gives for these arrays in Fortran order.
+        let small = Mask::from_fn(5, 4, |x, y| (1..4).contains(&x) && (1..3).contains(&y));
+        // Runs of several characters, runs shorter than the one two before, and one that crosses columns.
+        let large = Mask::from_fn(300, 200, |x, y| match x {
+            10 | 11 => (20..150).contains(&y),
+            100..103 => (30..180).contains(&y),
+            299 => y == 5 || y == 199,
+            _ => x == 0 && y == 0,
+        });
+        for (mask, size, counts) in [
+            (small, [4, 5], "5220003"),
+            (Mask::from_fn(5, 4, |_, _| true), [4, 5], "0d0"),
+            (Mask::empty(5, 4), [4, 5], "d0"),
+            (Mask::from_fn(4, 3, |x, y| (x + y) % 2 == 1), [3, 4], "111000000000"),
+            (large, [200, 300], "01So1Q4SSN0ZVa0d0Ri^O000WXV1[KXliN0"),
+        ] {
+            let rle = CocoRle { size, counts: counts.into() };
+            assert_eq!(mask.to_coco(), rle);
+            assert_eq!(Mask::from_coco(&rle), Ok(mask));
+        }
     }
 
     #[test]

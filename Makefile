@@ -1,0 +1,91 @@
+# make demo          see it work: no camera, no download, no configuration
+# make test          every check; what a change must pass
+# make test-camera   the daemon against the kernel's virtual camera, in a virtual machine
+# make bench         how fast it is
+# make build         the program, target/release/tagalong
+# make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# Cargo is found before a shell has read what rustup wrote into its profile.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+export CARGO_TERM_PROGRESS_WHEN ?= never
+PROGRAM := target/release/tagalong
+REFERENCE_PYTHON := $(CURDIR)/target/reference-venv/bin/python
+
+.PHONY: demo build test check-code run-tests check-docs test-camera bench deny install uninstall clean
+
+demo: build
+	$(PROGRAM) demo
+
+build:
+	scripts/setup.sh build
+	cargo build --release --locked
+
+# One after the other even under `make -j`: they share the build folder. What fails fastest comes first.
+test:
+	scripts/setup.sh test
+	$(MAKE) --no-print-directory check-code
+	$(MAKE) --no-print-directory run-tests
+	$(MAKE) --no-print-directory check-docs
+
+check-code:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --all-targets --no-default-features -- --deny warnings
+
+# The tests compare with the NumPy reference where there is one.
+run-tests:
+	export TAGALONG_REFERENCE_PYTHON="$(wildcard $(REFERENCE_PYTHON))"; \
+	[ -n "$$TAGALONG_REFERENCE_PYTHON" ] || unset TAGALONG_REFERENCE_PYTHON; \
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked; else cargo test --locked --all-targets; fi
+	cargo test --locked --doc
+
+check-docs:
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps
+
+test-camera: build
+	scripts/setup.sh camera
+	../shared/vm/vmrun.sh tests/vm/camera.sh
+
+bench:
+	scripts/setup.sh build
+	cargo bench --locked
+
+# Licences, banned crates and sources of all dependencies, without the network: cargo install cargo-deny
+deny:
+	cargo deny --offline check licenses bans sources
+
+# Builds nothing, so that `sudo make install` leaves no files of root's in the build folder.
+install:
+	@[ -x $(PROGRAM) ] || { echo "There is no $(PROGRAM) yet: run \`make build\` first, as yourself." >&2; exit 66; }
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/tagalong
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/*.service systemd/*.socket
+	sed -i 's|/usr/bin/tagalong|$(PREFIX)/bin/tagalong|' $(DESTDIR)$(PREFIX)/lib/systemd/system/tagalong.service
+	install -D -m 644 systemd/tagalong.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tagalong.conf
+	install -D -m 644 systemd/tagalong.modules-load $(DESTDIR)$(PREFIX)/lib/modules-load.d/tagalong.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/tagalong config/*.toml LICENSE LICENSE-MIT LICENSE-APACHE
+	[ -e $(DESTDIR)/etc/tagalong/tagalong.toml ] || \
+		install -D -m 644 config/minimal.toml $(DESTDIR)/etc/tagalong/tagalong.toml
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	$(PROGRAM) man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(PROGRAM) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tagalong
+	$(PROGRAM) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tagalong
+	$(PROGRAM) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tagalong.fish
+	@[ -n "$(DESTDIR)" ] || printf '%s\n' 'Start it now and at every boot:' \
+		'  systemd-sysusers && systemctl daemon-reload && systemctl enable --now tagalong.socket tagalong-control.socket tagalong'
+
+# Leaves the configuration and the state.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/tagalong $(DESTDIR)$(PREFIX)/lib/systemd/system/tagalong.service \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/tagalong.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/tagalong-control.socket \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/tagalong.conf $(DESTDIR)$(PREFIX)/lib/modules-load.d/tagalong.conf \
+		$(DESTDIR)$(PREFIX)/share/man/man1/tagalong*.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tagalong \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tagalong $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tagalong.fish
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/tagalong
+
+clean:
+	cargo clean

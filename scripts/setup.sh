@@ -1,0 +1,101 @@
+#!/bin/bash
+# Installs what building (`setup.sh build`), testing (`test`) or the camera test (`camera`) needs and what is not
+# there yet: with apt-get where this user may, else it prints the line to run and stops. Run again, it does nothing.
+set -euo pipefail
+
+purpose=${1:-build}
+case $purpose in build | test | camera) ;; *)
+    echo "usage: $0 build|test|camera" >&2
+    exit 64
+    ;;
+esac
+# /usr/sbin is not in every user's PATH.
+export PATH=$PATH:/usr/sbin:/sbin
+missing=()
+
+# want PACKAGE TEST...: the Debian and Ubuntu package is missing unless the test succeeds. The tests look for what
+# is used and not for the package, so that what came from elsewhere counts.
+want() {
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+has() { command -v "$1"; }
+# Needs its header files beside the library, as bindgen does.
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] || { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' && compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h'; } ||
+        { compgen -G '/usr/lib*/libclang.so*' && compgen -G '/usr/lib*/clang/*/include/stddef.h'; }
+}
+has_header() { echo "#include <$1>" | cc -E -; }
+# The virtual machine's initial RAM disk holds nothing that it could link to.
+has_static_busybox() { has busybox && ! ldd "$(command -v busybox)"; }
+has_venv() { python3 -c 'import ensurepip, venv'; }
+
+look() {
+    missing=()
+    want gcc has cc
+    want libc6-dev has_header stdio.h
+    want linux-libc-dev has_header linux/videodev2.h # The interface to V4L2 cameras.
+    want libclang-dev has_libclang                   # Bindings to that interface are made at build time.
+    if [ "$purpose" = test ]; then
+        want python3 has python3           # The Python client is tested.
+        want systemd has systemd-analyze   # So are the units.
+        # The reference implementation is only there, and compared with, where the maintainers' data is.
+        if [ -d ../shared/reference ]; then want python3-venv has_venv; fi
+    fi
+    if [ "$purpose" = camera ]; then
+        want qemu-system-x86 has qemu-system-x86_64
+        want busybox-static has_static_busybox
+        want kmod has depmod
+        want cpio has cpio
+        want v4l-utils has v4l2-ctl
+    fi
+}
+
+look
+if [ ${#missing[@]} -gt 0 ]; then
+    install=(apt-get install --yes --no-install-recommends "${missing[@]}")
+    if ! has apt-get >/dev/null; then
+        echo "These are missing, under their Debian names; install them and run this again: ${missing[*]}" >&2
+        exit 69
+    elif [ "$(id -u)" = 0 ]; then
+        as_root=()
+    elif sudo -n true 2>/dev/null; then
+        as_root=(sudo)
+    else
+        printf 'These are missing: %s\nInstall them, and run this again:\n\n    sudo apt-get update && sudo %s\n\n' "${missing[*]}" "${install[*]}" >&2
+        exit 77
+    fi
+    echo "Installing ${missing[*]}" >&2
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >&2
+    look
+    if [ ${#missing[@]} -gt 0 ]; then
+        echo "Still missing after the installation: ${missing[*]}" >&2
+        exit 69
+    fi
+fi
+
+export PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+if ! has cargo >/dev/null; then
+    echo "Rust is missing: install it as https://rustup.rs says, and run this again." >&2
+    exit 69
+fi
+if [ "$purpose" = test ]; then
+    # A minimal toolchain comes without these.
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+fi
+
+# NumPy and friends, apart from the machine's own Python.
+if [ "$purpose" = test ] && [ -d ../shared/reference ]; then
+    venv=target/reference-venv
+    packages="numpy opencv-python-headless pillow onnxruntime"
+    if [ "$(cat $venv/installed 2>/dev/null)" != "$packages" ]; then
+        python3 -m venv $venv
+        # shellcheck disable=SC2086 # One word a package.
+        $venv/bin/pip install --quiet --disable-pip-version-check $packages
+        echo "$packages" >$venv/installed
+    fi
+fi

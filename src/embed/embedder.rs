@@ -1,0 +1,55 @@
+//! A frame's way through this step: preprocessing, then the backbone.
+
+use std::time::{Duration, Instant};
+
+use super::{Backbone, EmbedError, Preprocessor};
+use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
+
+/// A backbone with the preprocessing for one of its grids, and the buffer between the two.
+pub struct Embedder {
+    backbone: Box<dyn Backbone>,
+    grid: PatchGrid,
+    preprocessor: Preprocessor,
+    input: InputTensor,
+}
+
+/// How long the two parts took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EmbedTimes {
+    pub preprocess: Duration,
+    pub embed: Duration,
+}
+
+impl Embedder {
+    pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
+        let spec = backbone.spec();
+        let preprocessor = Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std);
+        Embedder { backbone, grid, preprocessor, input: InputTensor::default() }
+    }
+
+    pub fn grid(&self) -> PatchGrid {
+        self.grid
+    }
+
+    /// Length of one embedding.
+    pub fn dim(&self) -> usize {
+        self.backbone.spec().dim
+    }
+
+    /// Features of the right shape, all zeros.
+    pub fn empty_features(&self) -> Features {
+        Features::zeros(self.grid, self.dim())
+    }
+
+    /// Embeds one frame.
+    ///
+    /// # Errors
+    /// When the frame cannot be decoded, or the model fails.
+    pub fn embed(&mut self, pixels: &PixelBuf, out: &mut Features) -> Result<EmbedTimes, EmbedError> {
+        let start = Instant::now();
+        self.preprocessor.run(pixels, &mut self.input)?;
+        let prepared = Instant::now();
+        self.backbone.embed(&self.input, out)?;
+        Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed() })
+    }
+}

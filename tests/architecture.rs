@@ -1,0 +1,112 @@
+//! Holds the table of ARCHITECTURE.md: which room may import which.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The steps, none of which may import another; `track` alone may use `propagate`.
+const STEPS: [&str; 7] = ["capture", "embed", "propagate", "track", "serve", "model", "eval"];
+
+/// What a step may use beside itself.
+fn allowed(room: &str) -> &'static [&'static str] {
+    match room {
+        // Values use nothing.
+        "types" => &[],
+        "capture" => &["types", "picture", "clock"],
+        "embed" => &["types", "picture"],
+        "propagate" => &["types"],
+        "track" => &["types", "propagate"],
+        "serve" => &["types", "clock"],
+        // What a model is stands in its manifest, and its probe is run to write it.
+        "model" => &["types", "embed"],
+        "eval" => &["types", "picture"],
+        _ => unreachable!("{room} is not in the table"),
+    }
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Every `crate::NAME` of a file, groups such as `crate::{a, b::c}` taken apart.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: String = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        let mut depth = 0;
+        let mut name = String::new();
+        let mut naming = true;
+        for c in rest.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => {
+                    found.insert(std::mem::take(&mut name));
+                    naming = true;
+                    continue;
+                }
+                c if naming && (c.is_alphanumeric() || c == '_') => name.push(c),
+                c if c.is_whitespace() => {}
+                _ => naming = false,
+            }
+            if depth <= 0 && !naming {
+                break;
+            }
+        }
+        found.insert(name);
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn imports_are_read_rightly() {
+    let text =
+        "use crate::types::{A, B};\nuse crate::{clock, stats::C};\n// use crate::serve;\nlet x = crate::track::f();";
+    let found: Vec<String> = imports(text).into_iter().collect();
+    assert_eq!(found, ["clock", "stats", "track", "types"]);
+}
+
+#[test]
+fn no_room_imports_what_it_may_not() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for room in STEPS.into_iter().chain(["types"]) {
+        for file in sources(&root.join(room)) {
+            for name in imports(&fs::read_to_string(&file).unwrap()) {
+                if name != room && !allowed(room).contains(&name.as_str()) {
+                    wrong.push(format!("{} uses crate::{name}", file.strip_prefix(&root).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_pipeline_starts_threads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // A socket server and a camera library without time limits have threads of their own, behind their rooms' doors.
+    let may = ["pipeline.rs", "serve", "capture/nokhwa.rs", "shutdown.rs"];
+    for file in sources(&root) {
+        let name = file.strip_prefix(&root).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let starts = ["thread::spawn", "thread::Builder", "thread::scope"].iter().any(|s| code.contains(s));
+        let test = name.to_string_lossy().ends_with("tests.rs");
+        assert!(!starts || test || may.iter().any(|m| name.starts_with(m)), "{} starts a thread", name.display());
+    }
+}

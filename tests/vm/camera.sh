@@ -1,0 +1,103 @@
+#!/bin/bash
+# Runs inside a VM that has the kernel's virtual camera (vivid) at /dev/video0: streams every format through the
+# daemon, tags the square of the test pattern, reads its track, unplugs the camera and plugs it in again.
+#
+#   camera.sh TAGALONG [CAPTURE_TEST]     the daemon's binary, and the compiled tests/camera_capture.rs
+set -euo pipefail
+tagalong=$1
+capture_test=${2:-}
+device=/dev/video0
+work=$(mktemp -d)
+export TAGALONG_SOCKET_DIR=$work
+log=$work/log
+daemon=
+
+fail() {
+    echo "FAIL: $*"
+    tail -n 20 "$log" 2>/dev/null || true
+    exit 1
+}
+
+# until_true SECONDS COMMAND...: tries the command until it succeeds.
+until_true() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.2
+    done
+}
+
+start() { # FORMAT
+    cat >"$work/tagalong.toml" <<EOF
+state_dir = "$work/state"
+[serve]
+directory = "$work"
+[model]
+input = "240x320"
+[track]
+lost_after_s = 5
+[[camera]]
+name = "vivid"
+source = "v4l2"
+device = "$device"
+format = "$1"
+width = 640
+height = 360
+fps = 15
+EOF
+    "$tagalong" check "$work/tagalong.toml" >/dev/null || fail "the configuration for $1 is refused"
+    "$tagalong" run --config "$work/tagalong.toml" 2>"$log" &
+    daemon=$!
+}
+
+stop() {
+    kill "$daemon"
+    wait "$daemon" || fail "the daemon ended with $?"
+    daemon=
+}
+
+state_is() { "$tagalong" status --json 2>/dev/null | grep -q "\"state\": *\"$1\""; }
+reports() { "$tagalong" status --json 2>/dev/null | sed -n 's/.*"reported": *\([0-9]*\).*/\1/p' | head -n 1; }
+reports_above() { (($(reports || echo 0) > $1)); }
+tracked() { "$tagalong" list --json | grep -q '"state": *"tracked"'; }
+
+v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
+
+if [ -n "$capture_test" ]; then
+    "$capture_test" --nocapture || fail "the capture test"
+fi
+
+for format in YUYV UYVY NV12 GREY RGB3; do
+    start "$format"
+    until_true 40 reports_above 1 || fail "$format: no frames"
+    "$tagalong" status --json | grep -q "$format 640x360" || fail "$format: the device gave something else"
+    "$tagalong" tag --camera vivid --box 240,100,160,160 --name square >"$work/tag" || fail "$format: not tagged"
+    until_true 40 tracked || fail "$format: the square is not tracked: $("$tagalong" list)"
+    "$tagalong" watch --json --count 2 >"$work/tracks" || fail "$format: no tracks are read"
+    grep -q '"name": *"square"' "$work/tracks" || fail "$format: the track is not in the reports"
+    stop
+    echo "ok: $format 640x360 streamed, tagged, tracked"
+done
+
+start YUYV
+until_true 40 reports_above 1 || fail "no frames before the unplugging"
+"$tagalong" tag --camera vivid --box 240,100,160,160 --name square >/dev/null
+until_true 40 tracked || fail "not tracked before the unplugging"
+v4l2-ctl -d "$device" -c disconnect=1 >/dev/null 2>&1 || true
+until_true 10 state_is lost || fail "the loss of the camera is not told"
+"$tagalong" list --json | grep -q camera_lost || fail "the track does not say that the camera is lost"
+driver=/sys/bus/platform/drivers/vivid
+name=$(basename "$(ls -d $driver/vivid.*)")
+echo "$name" >$driver/unbind
+sleep 1
+before=$(reports)
+echo "$name" >$driver/bind
+chmod 666 /dev/video* 2>/dev/null || true
+until_true 10 state_is streaming || fail "the returned camera is not opened again"
+until_true 20 reports_above "$before" || fail "no reports after the camera's return"
+v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
+until_true 40 tracked || fail "the square is not tracked again: $("$tagalong" list)"
+grep -c "tried again" "$log" | grep -qx 1 || fail "the loss is logged more than once"
+stop
+echo "ok: unplugged, returned, tracked again"
