@@ -12,6 +12,7 @@ DESTDIR ?=
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 PROGRAM := target/release/tagalong
+GENERATED := target/generated
 REFERENCE_PYTHON := $(CURDIR)/target/reference-venv/bin/python
 
 .PHONY: demo build test check-code run-tests check-docs test-camera bench deny install uninstall clean
@@ -22,6 +23,9 @@ demo: build
 build:
 	scripts/setup.sh build
 	cargo build --release --locked
+	rm -rf $(GENERATED)
+	$(PROGRAM) generate man $(GENERATED)/man1 >/dev/null
+	$(PROGRAM) generate completions $(GENERATED)/completions >/dev/null
 
 # One after the other even under `make -j`: they share the build folder. What fails fastest comes first.
 test:
@@ -47,7 +51,9 @@ check-docs:
 
 test-camera: build
 	scripts/setup.sh camera
-	../shared/vm/vmrun.sh tests/vm/camera.sh
+	capture_test=$$(cargo test --release --locked --no-run --message-format json --test camera_capture | \
+		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
+	../shared/vm/vmrun.sh tests/vm/camera.sh $(PROGRAM) "$$capture_test"
 
 bench:
 	scripts/setup.sh build
@@ -68,13 +74,10 @@ install:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/tagalong config/*.toml LICENSE LICENSE-MIT LICENSE-APACHE
 	[ -e $(DESTDIR)/etc/tagalong/tagalong.toml ] || \
 		install -D -m 644 config/minimal.toml $(DESTDIR)/etc/tagalong/tagalong.toml
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1
-	$(PROGRAM) man $(DESTDIR)$(PREFIX)/share/man/man1
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
-		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	$(PROGRAM) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tagalong
-	$(PROGRAM) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tagalong
-	$(PROGRAM) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tagalong.fish
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(GENERATED)/man1/*
+	install -D -m 644 $(GENERATED)/completions/tagalong.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tagalong
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(GENERATED)/completions/_tagalong
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(GENERATED)/completions/tagalong.fish
 	@[ -n "$(DESTDIR)" ] || printf '%s\n' 'Start it now and at every boot:' \
 		'  systemd-sysusers && systemctl daemon-reload && systemctl enable --now tagalong.socket tagalong-control.socket tagalong'
 

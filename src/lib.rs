@@ -15,19 +15,23 @@ pub mod types;
 
 pub mod capture;
 pub mod config;
-
 pub mod embed;
 pub mod eval;
-pub mod mailbox;
 pub mod model;
-pub mod offline;
 pub mod propagate;
 pub mod serve;
+pub mod track;
+
+pub mod draw;
+pub mod mailbox;
+pub mod pipeline;
+pub mod snapshot;
 pub mod state;
 pub mod stats;
-pub mod track;
 
 pub mod logging;
 pub mod notify;
 #[cfg(unix)]
 pub mod shutdown;
+
+pub mod cmd;

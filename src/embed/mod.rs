@@ -1,10 +1,16 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
 mod embedder;
+mod load;
+mod manifest;
 mod preprocess;
+mod tract;
 
 pub use embedder::{EmbedTimes, Embedder};
+pub use load::{LoadError, load, load_bare};
+pub use manifest::{Manifest, Precision, Probe};
 pub use preprocess::{PreprocessError, Preprocessor};
+pub use tract::{OutputLayout, TractBackbone};
 
 use crate::types::{Features, InputTensor, PatchGrid};
 

@@ -371,3 +371,6 @@ fn gather_twice<const STEP: usize, const AT: usize>(row: &[u8], out: &mut [f32])
         *pair = [f32::from(bytes[AT]); 2];
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,4 @@
-//! .
+//! Offline: models written as ONNX, each with its manifest and its probe.
+
+pub mod bundled;
+pub mod onnx;

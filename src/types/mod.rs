@@ -6,6 +6,7 @@ pub mod frame;
 pub mod grid;
 pub mod labels;
 pub mod mask;
+pub mod probe;
 pub mod report;
 pub mod seed;
 
@@ -15,5 +16,6 @@ pub use frame::{Frame, FrameMeta, InputTensor, PixelBuf, PixelFormat, Timestamp}
 pub use grid::PatchGrid;
 pub use labels::LabelField;
 pub use mask::Mask;
+pub use probe::{ProbeFeatures, probe_image};
 pub use report::{TrackId, TrackReport, TrackState};
 pub use seed::Seed;

@@ -60,6 +60,7 @@ stop() {
 state_is() { "$tagalong" status --json 2>/dev/null | grep -q "\"state\": *\"$1\""; }
 reports() { "$tagalong" status --json 2>/dev/null | sed -n 's/.*"reported": *\([0-9]*\).*/\1/p' | head -n 1; }
 reports_above() { (($(reports || echo 0) > $1)); }
+says_camera_lost() { "$tagalong" list --json | grep -q camera_lost; }
 tracked() { "$tagalong" list --json | grep -q '"state": *"tracked"'; }
 
 v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
@@ -74,7 +75,7 @@ for format in YUYV UYVY NV12 GREY RGB3; do
     "$tagalong" status --json | grep -q "$format 640x360" || fail "$format: the device gave something else"
     "$tagalong" tag --camera vivid --box 240,100,160,160 --name square >"$work/tag" || fail "$format: not tagged"
     until_true 40 tracked || fail "$format: the square is not tracked: $("$tagalong" list)"
-    "$tagalong" watch --json --count 2 >"$work/tracks" || fail "$format: no tracks are read"
+    ("$tagalong" watch --json || true) | head -n 3 >"$work/tracks"
     grep -q '"name": *"square"' "$work/tracks" || fail "$format: the track is not in the reports"
     stop
     echo "ok: $format 640x360 streamed, tagged, tracked"
@@ -84,20 +85,31 @@ start YUYV
 until_true 40 reports_above 1 || fail "no frames before the unplugging"
 "$tagalong" tag --camera vivid --box 240,100,160,160 --name square >/dev/null
 until_true 40 tracked || fail "not tracked before the unplugging"
+losses() { grep -c "it is tried again" "$log" || true; }
+losses_are() { [ "$(losses)" = "$1" ]; }
+
+# The driver ends the stream, and takes the device back as soon as nobody holds it open.
 v4l2-ctl -d "$device" -c disconnect=1 >/dev/null 2>&1 || true
-until_true 10 state_is lost || fail "the loss of the camera is not told"
-"$tagalong" list --json | grep -q camera_lost || fail "the track does not say that the camera is lost"
+until_true 10 losses_are 1 || fail "the loss of the camera is not logged"
+until_true 10 state_is streaming || fail "the camera is not opened again"
+before=$(reports)
+until_true 20 reports_above "$before" || fail "no reports after the disconnection"
+
+# The device vanishes, and comes back a while later.
 driver=/sys/bus/platform/drivers/vivid
 name=$(basename "$(ls -d $driver/vivid.*)")
 echo "$name" >$driver/unbind
-sleep 1
+until_true 10 state_is lost || fail "status does not tell that the camera is lost"
+until_true 5 says_camera_lost || fail "the track does not say that the camera is lost: $("$tagalong" list)"
+sleep 2
 before=$(reports)
 echo "$name" >$driver/bind
-chmod 666 /dev/video* 2>/dev/null || true
+returned=$SECONDS
 until_true 10 state_is streaming || fail "the returned camera is not opened again"
-until_true 20 reports_above "$before" || fail "no reports after the camera's return"
+((SECONDS - returned <= 4)) || fail "it took $((SECONDS - returned)) s to open the returned camera"
 v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
+until_true 20 reports_above "$before" || fail "no reports after the camera's return"
 until_true 40 tracked || fail "the square is not tracked again: $("$tagalong" list)"
-grep -c "tried again" "$log" | grep -qx 1 || fail "the loss is logged more than once"
+losses_are 2 || fail "each loss is logged once, and there were two: $(losses)"
 stop
 echo "ok: unplugged, returned, tracked again"

@@ -1,0 +1,56 @@
+//! Models, as `check`, `eval` and `replay` use them.
+
+use std::time::Duration;
+
+use super::exit::{Kind, failure};
+use super::follow::{EmbedFrame, ModelChoice};
+use crate::embed::{self, Embedder, LoadError};
+use crate::types::{Features, Frame, PatchGrid};
+
+/// Loads a model, held to its probe where it has one.
+///
+/// # Errors
+/// When it cannot be read, or is refused.
+pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
+    let backbone = match choice {
+        ModelChoice::Manifest(config) => embed::load(config),
+        ModelChoice::Onnx { file, output, patch, mean, std, threads } => {
+            embed::load_bare(file, output, *patch, *mean, *std, *threads)
+        }
+    };
+    let backbone = backbone.map_err(|error| {
+        let kind = if matches!(error, LoadError::Read { .. }) { Kind::NoInput } else { Kind::Data };
+        failure(kind, error)
+    })?;
+    let spec = backbone.spec();
+    let grid = spec.grids[0];
+    let description = format!(
+        "model {} ({}), {}x{} patches of {} pixels, {} dimensions, probe cosine {:.4}",
+        spec.name, spec.family, grid.rows, grid.cols, grid.patch, spec.dim, spec.probe_cosine
+    );
+    Ok(Box::new(Model { embedder: Embedder::new(backbone, grid), description }))
+}
+
+struct Model {
+    embedder: Embedder,
+    description: String,
+}
+
+impl EmbedFrame for Model {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn grid(&self) -> PatchGrid {
+        self.embedder.grid()
+    }
+
+    fn dim(&self) -> usize {
+        self.embedder.dim()
+    }
+
+    fn embed(&mut self, frame: &Frame, out: &mut Features) -> anyhow::Result<[Duration; 2]> {
+        let times = self.embedder.embed(&frame.pixels, out)?;
+        Ok([times.preprocess, times.embed])
+    }
+}

@@ -1,0 +1,62 @@
+//! The daemon, as the commands reach it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::exit::{Kind, failure};
+use crate::serve::client::{ClientError, ControlClient, TracksClient, control_path, tracks_path};
+use crate::serve::wire::{CONTROL_SOCKET, TRACKS_SOCKET};
+
+/// How long the daemon may take to answer. A tag waits for a frame, and a reload for a model.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Which daemon is meant.
+#[derive(Debug, clap::Args)]
+pub struct Daemon {
+    /// Folder of the daemon's sockets [default: $TAGALONG_SOCKET_DIR, or /run/tagalong]
+    #[arg(long, value_name = "DIR", global = false)]
+    socket_dir: Option<PathBuf>,
+}
+
+impl Daemon {
+    /// Connects to give commands.
+    ///
+    /// # Errors
+    /// Says how to start a daemon where there is none, and whom to ask where this user may not.
+    pub fn control(&self) -> anyhow::Result<ControlClient> {
+        let path = self.socket_dir.as_ref().map_or_else(control_path, |folder| folder.join(CONTROL_SOCKET));
+        ControlClient::connect(&path, TIMEOUT).map_err(|error| explain(error, &path, "serve.control_group"))
+    }
+
+    /// Connects to read tracks.
+    ///
+    /// # Errors
+    /// As [`Daemon::control`].
+    pub fn tracks(&self) -> anyhow::Result<TracksClient> {
+        let path = self.socket_dir.as_ref().map_or_else(tracks_path, |folder| folder.join(TRACKS_SOCKET));
+        TracksClient::connect(&path, TIMEOUT).map_err(|error| explain(error, &path, "serve.tracks_group"))
+    }
+}
+
+fn explain(error: ClientError, path: &Path, group_key: &str) -> anyhow::Error {
+    let path = path.display();
+    let ClientError::Connect { source, .. } = &error else { return error.into() };
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            let message = format!(
+                "no daemon answers at {path}; start one with `tagalong run --config FILE` or \
+                 `systemctl start tagalong`, or name the folder of its sockets with --socket-dir"
+            );
+            failure(Kind::Unavailable, message)
+        }
+        io::ErrorKind::PermissionDenied => {
+            let message = format!(
+                "this user may not open {path}; be its owner or root, or set `{group_key}` in the daemon's \
+                 configuration to a group of this user"
+            );
+            failure(Kind::Permission, message)
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,129 @@
+use super::out;
+use crate::capture::devices::{DeviceFormat, DeviceSize, SizeRange};
+use crate::capture::{DeviceInfo, devices};
+
+/// List the cameras, and what each can deliver.
+///
+/// For each camera: the path to give as `device` in the configuration, names of it that survive a restart and
+/// another socket, and its pixel formats with their sizes and rates. What tagalong cannot read is marked so.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  What is plugged in:
+      tagalong devices
+
+  Names that last, for the configuration:
+      tagalong devices --json | jq -r '.devices[] | select(.usable) | .names[0]'";
+
+#[derive(serde::Serialize)]
+struct Listing {
+    devices: Vec<DeviceInfo>,
+}
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<()> {
+        let devices = devices();
+        if self.json {
+            return out::json(&Listing { devices });
+        }
+        if devices.is_empty() {
+            return out::line("no camera is connected");
+        }
+        out::print(&devices.iter().map(render).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn render(device: &DeviceInfo) -> String {
+    let origin: Vec<&str> =
+        [&device.driver, &device.bus].into_iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+    let origin = if origin.is_empty() { String::new() } else { format!(" ({})", origin.join(", ")) };
+    let mut text = format!("{}  {}{}\n", device.device, out::harmless(&device.card), out::harmless(&origin));
+    for name in &device.names {
+        text.push_str(&format!("  also {}\n", out::harmless(name)));
+    }
+    if !device.usable {
+        let problem = device.problem.as_deref().unwrap_or("it is no camera");
+        text.push_str(&format!("  cannot be used: {}\n", out::harmless(problem)));
+    } else if let Some(problem) = &device.problem {
+        text.push_str(&format!("  {}\n", out::harmless(problem)));
+    }
+    text + &device.formats.iter().map(render_format).collect::<String>()
+}
+
+fn render_format(format: &DeviceFormat) -> String {
+    let unread = if format.known { "" } else { ", which tagalong does not read" };
+    let mut text = format!("  {}  {}{unread}\n", out::harmless(&format.pixels), out::harmless(&format.description));
+    for size in &format.sizes {
+        text.push_str(&format!("      {}\n", render_size(size)));
+    }
+    text
+}
+
+fn render_size(size: &DeviceSize) -> String {
+    let mut text = match size.range {
+        Some(SizeRange { min_width, min_height, step_width, step_height }) => {
+            let steps = format!("in steps of {step_width} and {step_height}");
+            format!("{min_width}x{min_height} to {}x{} {steps}", size.width, size.height)
+        }
+        None => format!("{}x{}", size.width, size.height),
+    };
+    if !size.fps.is_empty() {
+        let rates: Vec<String> = size.fps.iter().map(|fps| format!("{}", (fps * 100.0).round() / 100.0)).collect();
+        text.push_str(&format!(" at {} fps", rates.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_camera_is_told_with_all_it_offers() {
+        let range = SizeRange { min_width: 16, min_height: 16, step_width: 2, step_height: 1 };
+        let fixed = DeviceSize { width: 640, height: 480, range: None, fps: vec![30.0, 29.970_03, 7.5] };
+        let ranged = DeviceSize { width: 1920, height: 1080, range: Some(range), fps: vec![] };
+        let format = |pixels: &str, description: &str, known, sizes| DeviceFormat {
+            pixels: pixels.into(),
+            description: description.into(),
+            known,
+            sizes,
+        };
+        let device = DeviceInfo {
+            device: "/dev/video0".into(),
+            names: vec!["/dev/v4l/by-id/usb-cam-index0".into()],
+            card: "A Camera".into(),
+            driver: "uvcvideo".into(),
+            bus: "usb-1".into(),
+            usable: true,
+            problem: None,
+            formats: vec![
+                format("YUYV", "YUYV 4:2:2", true, vec![fixed]),
+                format("H264", "H.264", false, vec![ranged]),
+            ],
+        };
+        let expected = "\
+/dev/video0  A Camera (uvcvideo, usb-1)
+  also /dev/v4l/by-id/usb-cam-index0
+  YUYV  YUYV 4:2:2
+      640x480 at 30, 29.97, 7.5 fps
+  H264  H.264, which tagalong does not read
+      16x16 to 1920x1080 in steps of 2 and 1
+";
+        assert_eq!(render(&device), expected);
+        let broken = DeviceInfo {
+            device: "/dev/video1".into(),
+            card: "Metadata".into(),
+            problem: Some("it captures no pictures".into()),
+            ..DeviceInfo::default()
+        };
+        assert_eq!(render(&broken), "/dev/video1  Metadata\n  cannot be used: it captures no pictures\n");
+    }
+}

@@ -1,0 +1,187 @@
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::exit::{Kind, failure};
+use super::follow::{ModelChoice, SessionTracker};
+use super::values::parse_channels;
+use super::{connect, out};
+use crate::config::Config;
+use crate::embed::ModelConfig;
+use crate::eval::run::evaluate;
+use crate::eval::{Davis, Report};
+use crate::propagate::PropagateConfig;
+
+/// Score a model on video sequences with known masks.
+///
+/// Each object is tagged by its mask in a sequence's first frame and followed by the daemon's own session. The
+/// masks of the frames between the first and the last are compared with the known ones: J is their mean overlap, F
+/// the mean agreement of their outlines, J&F the mean of both. The data set has the layout of DAVIS 2017:
+/// JPEGImages/480p/NAME/*.jpg and Annotations/480p/NAME/*.png. The speed of each stage is told in frames a second.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// A model's manifest, a bare ONNX file, or `bundled`
+    #[arg(long, value_name = "MANIFEST|ONNX")]
+    model: String,
+    /// A bare ONNX file: the output that holds the tokens
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// A bare ONNX file: side of a patch in pixels [default: 16]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..=64))]
+    patch: Option<u64>,
+    /// A bare ONNX file: subtracted from red, green, blue in [0, 1] [default: 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_parser = parse_channels, allow_hyphen_values = true)]
+    mean: Option<[f32; 3]>,
+    /// A bare ONNX file: what red, green, blue are then divided by [default: 0.5,0.5,0.5]
+    #[arg(long, value_name = "R,G,B", value_parser = parse_channels)]
+    std: Option<[f32; 3]>,
+    /// The data set's folder
+    #[arg(long, value_name = "DIR")]
+    davis: PathBuf,
+    /// Only these sequences [default: all that are there]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    sequences: Vec<String>,
+    /// The constants of the propagation rule: `soft` scores best, `dino` is the published rule
+    #[arg(long, default_value = "soft")]
+    preset: String,
+    /// Look everywhere for what is lost, as the daemon does
+    ///
+    /// The published rule does not, so scores are told without it unless asked.
+    #[arg(long)]
+    recover: bool,
+    /// Save every mask as a palette PNG, in the layout of DAVIS results
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Save the scores as JSON; `-` prints them instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Threads of the model; 0 for one a core
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
+    threads: u64,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  The bundled model on every sequence:
+      tagalong eval --model bundled --davis DAVIS
+
+  The published rule with a vision transformer that has no manifest:
+      tagalong eval --model vit_small.onnx --output last_hidden_state --patch 16 \\
+          --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --davis DAVIS --preset dino
+
+  Two sequences, with masks to look at and scores for a program:
+      tagalong eval --model models/bundled.toml --davis DAVIS --sequences boat,dance-jump \\
+          --save masks --json scores.json";
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<()> {
+        let config = Config::builtin();
+        let choice = self.model_choice(&config.model)?;
+        let propagate = preset(&config, &self.preset)?;
+        let mut track = config.track.clone();
+        // The evaluation asks for masks to the last frame: no object is given up.
+        (track.recover, track.remove_after_s) = (self.recover, 0.0);
+        let davis = Davis::open(&self.davis, None)?;
+        let model = connect::model(&choice)?;
+        log::info!("evaluating {}", model.describe());
+        let mut tracker = SessionTracker::new(model, propagate, track);
+        let report = with_progress(|tell| evaluate(&davis, &self.sequences, &mut tracker, self.save.as_deref(), tell))?;
+        match &self.json {
+            Some(file) if file.as_os_str() == "-" => out::json(&report),
+            Some(file) => {
+                save_json(file, &report)?;
+                out::print(&report.to_string())
+            }
+            None => out::print(&report.to_string()),
+        }
+    }
+
+    fn model_choice(&self, defaults: &ModelConfig) -> anyhow::Result<ModelChoice> {
+        let threads = self.threads as usize;
+        let file = PathBuf::from(&self.model);
+        if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+            let Some(output) = self.output.clone() else {
+                let message = "a bare ONNX file says nothing of itself: name the output that holds its tokens with \
+                               --output, and give --patch, --mean and --std where they differ from 16 and 0.5";
+                return Err(failure(Kind::Usage, message));
+            };
+            let patch = self.patch.unwrap_or(16) as usize;
+            let (mean, std) = (self.mean.unwrap_or([0.5; 3]), self.std.unwrap_or([0.5; 3]));
+            return Ok(ModelChoice::Onnx { file, output, patch, mean, std, threads });
+        }
+        if self.output.is_some() || self.patch.is_some() || self.mean.is_some() || self.std.is_some() {
+            let message = "--output, --patch, --mean and --std describe a bare ONNX file; a manifest says all of it";
+            return Err(failure(Kind::Usage, message));
+        }
+        Ok(ModelChoice::Manifest(ModelConfig { manifest: self.model.clone(), threads, ..defaults.clone() }))
+    }
+}
+
+fn preset(config: &Config, name: &str) -> anyhow::Result<PropagateConfig> {
+    config.presets.get(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = config.presets.keys().map(String::as_str).collect();
+        failure(Kind::Usage, format!("there is no preset {name:?}; there are {}", names.join(" and ")))
+    })
+}
+
+fn save_json(file: &Path, report: &Report) -> anyhow::Result<()> {
+    let text = serde_json::to_string(report)? + "\n";
+    std::fs::write(file, text).map_err(|error| failure(Kind::CantCreate, format!("{}: {error}", file.display())))
+}
+
+/// Runs an evaluation below a bar that shows how far it has come, where standard error is a terminal.
+fn with_progress(
+    evaluate: impl FnOnce(&mut dyn FnMut(crate::eval::run::Progress<'_>)) -> Result<Report, crate::eval::EvalError>,
+) -> anyhow::Result<Report> {
+    let style = "{bar:30} {pos}/{len} frames  {per_sec:.1}  {eta} left  {msg}";
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style)?);
+    let report = evaluate(&mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        bar.set_message(progress.sequence.to_owned());
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn choice(arguments: &str) -> Result<ModelChoice, String> {
+        let line = ["eval", "--davis", "d"].into_iter().chain(arguments.split(' '));
+        let args = Line::try_parse_from(line).unwrap().args;
+        args.model_choice(&Config::builtin().model).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bare_onnx_file_needs_the_name_of_its_output() {
+        let onnx = |patch, mean, std| ModelChoice::Onnx {
+            file: "v.onnx".into(),
+            output: "x6".into(),
+            patch,
+            mean,
+            std,
+            threads: 0,
+        };
+        assert_eq!(choice("--model v.onnx --output x6"), Ok(onnx(16, [0.5; 3], [0.5; 3])));
+        let given = choice("--model v.onnx --output x6 --patch 8 --mean 0.1,0.2,0.3 --std 1,2,3");
+        assert_eq!(given, Ok(onnx(8, [0.1, 0.2, 0.3], [1.0, 2.0, 3.0])));
+        assert!(choice("--model v.onnx").unwrap_err().contains("--output"));
+    }
+
+    #[test]
+    fn a_manifest_is_not_contradicted() {
+        let Ok(ModelChoice::Manifest(config)) = choice("--model m.toml --threads 2") else { panic!("no manifest") };
+        assert_eq!((config.manifest.as_str(), config.threads), ("m.toml", 2));
+        assert!(choice("--model bundled --patch 8").unwrap_err().contains("a manifest says all of it"));
+    }
+}

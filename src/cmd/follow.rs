@@ -1,0 +1,185 @@
+//! Frames through a model and a session, one after the other, as `eval` and `replay` need them. The daemon does the
+//! same on threads.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::eval::run::TrackerError;
+use crate::eval::{StageTimes, Tracked, VideoTracker};
+use crate::propagate::PropagateConfig;
+use crate::track::TrackConfig;
+use crate::track::session::{Session, TagError};
+use crate::types::{Features, Frame, Mask, PatchGrid, Seed, TrackId};
+
+/// A model, as the command line names it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelChoice {
+    /// A manifest's path, or `bundled`, with what a configuration says of it.
+    Manifest(crate::embed::ModelConfig),
+    /// A graph without a manifest.
+    Onnx {
+        file: PathBuf,
+        /// The name of its output.
+        output: String,
+        /// Side of a patch in pixels.
+        patch: usize,
+        mean: [f32; 3],
+        std: [f32; 3],
+        /// 0 for one a core.
+        threads: usize,
+    },
+}
+
+/// Frames to embeddings: preprocessing and a backbone.
+pub trait EmbedFrame {
+    /// What was loaded, in a few words.
+    fn describe(&self) -> String;
+
+    fn grid(&self) -> PatchGrid;
+
+    /// Length of one embedding.
+    fn dim(&self) -> usize;
+
+    /// Embeds a frame into `out`, and tells how long preprocessing and the backbone took.
+    ///
+    /// # Errors
+    /// When the frame cannot be decoded or the model fails.
+    fn embed(&mut self, frame: &Frame, out: &mut Features) -> anyhow::Result<[Duration; 2]>;
+}
+
+/// The daemon's session as a tracker for the evaluation: each object's mask is what the session drew, whatever the
+/// life cycle says of it.
+pub struct SessionTracker {
+    model: Box<dyn EmbedFrame>,
+    propagate: PropagateConfig,
+    track: TrackConfig,
+    /// `None` before the first frame.
+    video: Option<Video>,
+    features: Features,
+}
+
+/// The video that is being followed.
+struct Video {
+    session: Session,
+    /// How many of the objects were in the first frame: those that were not are never seen.
+    ids: Vec<Option<TrackId>>,
+}
+
+impl SessionTracker {
+    pub fn new(model: Box<dyn EmbedFrame>, propagate: PropagateConfig, track: TrackConfig) -> SessionTracker {
+        let features = Features::zeros(model.grid(), model.dim());
+        SessionTracker { model, propagate, track, video: None, features }
+    }
+
+    fn embed(&mut self, frame: &Frame) -> Result<StageTimes, TrackerError> {
+        let [preprocess, embed] = self.model.embed(frame, &mut self.features)?;
+        Ok(StageTimes { preprocess, embed, ..StageTimes::default() })
+    }
+}
+
+impl VideoTracker for SessionTracker {
+    fn begin(&mut self, frame: &Frame, masks: &[Mask]) -> Result<StageTimes, TrackerError> {
+        let mut times = self.embed(frame)?;
+        let start = Instant::now();
+        let (grid, dim) = (self.model.grid(), self.model.dim());
+        let mut session = Session::new(self.propagate.clone(), self.track.clone(), grid, dim);
+        session.step(&frame.meta, &self.features);
+        let ids = (1..).map(TrackId).zip(masks).map(|(id, mask)| {
+            if mask.is_empty() {
+                return Ok(None);
+            }
+            session.tag(&Seed::Mask(mask.clone()), None, id, id.to_string()).map(|_| Some(id))
+        });
+        let ids = ids.collect::<Result<Vec<Option<TrackId>>, TagError>>()?;
+        self.video = Some(Video { session, ids });
+        times.propagate = start.elapsed();
+        Ok(times)
+    }
+
+    fn step(&mut self, frame: &Frame) -> Result<Tracked, TrackerError> {
+        let mut times = self.embed(frame)?;
+        let Some(Video { session, ids }) = &mut self.video else {
+            return Err("a video begins with its first frame".into());
+        };
+        let start = Instant::now();
+        session.propagate(&self.features);
+        times.propagate = start.elapsed();
+        let start = Instant::now();
+        session.observe(&frame.meta);
+        let mask_of = |id: &Option<TrackId>| {
+            let drawn = id.and_then(|id| session.masks().find(|(drawn, _)| *drawn == id));
+            drawn.map_or_else(|| Mask::empty(frame.meta.width, frame.meta.height), |(_, mask)| mask.clone())
+        };
+        let masks = ids.iter().map(mask_of).collect();
+        times.mask = start.elapsed();
+        Ok(Tracked { masks, times })
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::types::{FrameMeta, PixelBuf, PixelFormat, Timestamp};
+
+    /// Embeds each patch as the colour of its middle pixel, and a constant.
+    pub struct Colours {
+        pub grid: PatchGrid,
+    }
+
+    impl EmbedFrame for Colours {
+        fn describe(&self) -> String {
+            "colours".into()
+        }
+
+        fn grid(&self) -> PatchGrid {
+            self.grid
+        }
+
+        fn dim(&self) -> usize {
+            4
+        }
+
+        fn embed(&mut self, frame: &Frame, out: &mut Features) -> anyhow::Result<[Duration; 2]> {
+            *out = Features::zeros(self.grid, 4);
+            let FrameMeta { width, height, .. } = frame.meta;
+            for (index, row) in out.data.chunks_exact_mut(4).enumerate() {
+                let [x, y, w, h] = self.grid.patch_area(index / self.grid.cols, index % self.grid.cols, width, height);
+                let pixel = (y + h / 2.0) as usize * width + (x + w / 2.0) as usize;
+                let rgb = &frame.pixels.bytes()[pixel * 3..][..3];
+                row[..3].iter_mut().zip(rgb).for_each(|(v, c)| *v = f32::from(*c) / 255.0);
+                row[3] = 0.5;
+            }
+            out.normalise();
+            Ok([Duration::from_millis(1), Duration::from_millis(2)])
+        }
+    }
+
+    /// A red square of 16 pixels at `x`, 16 on black, 96x64.
+    pub fn frame(seq: u64, x: usize) -> Frame {
+        let inside = |px: usize, py: usize| (x..x + 16).contains(&px) && (16..32).contains(&py);
+        let rgb = (0..96 * 64).flat_map(|i| if inside(i % 96, i / 96) { [255, 0, 0] } else { [0, 0, 0] }).collect();
+        let ns = seq * 40_000_000;
+        let captured_at = Timestamp { mono_ns: ns, real_ns: ns };
+        let meta = FrameMeta { camera: "test".into(), seq, captured_at, dropped: 0, width: 96, height: 64 };
+        Frame { meta, pixels: PixelBuf::packed(PixelFormat::Rgb3, 96, 64, rgb).unwrap() }
+    }
+
+    #[test]
+    fn objects_are_followed_in_their_order() {
+        let config = Config::builtin();
+        let model = Box::new(Colours { grid: PatchGrid { rows: 16, cols: 24, patch: 4 } });
+        let mut tracker = SessionTracker::new(model, config.propagation().clone(), config.track.clone());
+        assert!(tracker.step(&frame(0, 8)).is_err(), "it has not begun");
+        let square = |x: usize| Mask::from_fn(96, 64, |px, py| (x..x + 16).contains(&px) && (16..32).contains(&py));
+        // The first object is not in the first frame, so it is never seen; the second moves.
+        let times = tracker.begin(&frame(0, 8), &[Mask::empty(96, 64), square(8)]).unwrap();
+        assert_eq!([times.preprocess, times.embed], [1, 2].map(Duration::from_millis));
+        for seq in 1..6 {
+            let x = 8 + 8 * seq as usize;
+            let masks = tracker.step(&frame(seq, x)).unwrap().masks;
+            assert!(masks[0].is_empty());
+            assert!(masks[1].iou(&square(x)) > 0.8, "{seq}: {}", masks[1].iou(&square(x)));
+        }
+    }
+}

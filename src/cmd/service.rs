@@ -1,0 +1,114 @@
+//! The daemon from its configuration to its end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use crossbeam_channel::RecvTimeoutError;
+
+use super::exit::{Kind, failure};
+use crate::config::Config;
+use crate::embed;
+use crate::notify::{self, Watchdog};
+use crate::pipeline::{Daemon, Prepared};
+use crate::pipeline::Pipeline;
+use crate::serve::{Activated, Hello, HelloCamera, Server, Sink};
+use crate::shutdown::{self, Request};
+use crate::state::TrackIds;
+
+/// How often the main thread looks after the watchdog, the greeting and the summary.
+const ROUND: Duration = Duration::from_millis(200);
+/// How long what is under way may take to flow out at the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs the daemon until a signal ends it, or until every recording has been played. `file` is where a reload
+/// reads the configuration again.
+///
+/// # Errors
+/// When the model, the state directory or the sockets are not usable, or threads did not end in time.
+pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
+    // Before any thread starts, since it takes what it reads out of the environment.
+    let activated = Activated::from_environment()?;
+    let requests = shutdown::requests().context("signals cannot be received")?;
+    // A model that is refused stays refused: the service manager is told not to start the daemon over and over.
+    let backbone = embed::load(&config.model).map_err(|error| failure(Kind::Config, error))?;
+    let grid = backbone.spec().grids[0];
+    let ids = TrackIds::open(&config.state_dir)?;
+    log::info!(
+        "model {} ({}), {}x{} patches, probe cosine {:.4}",
+        backbone.spec().name,
+        backbone.spec().family,
+        grid.rows,
+        grid.cols,
+        backbone.spec().probe_cosine
+    );
+    let mut watchdog = notify::watchdog_limit().map(|limit| Watchdog::new(limit, Instant::now()));
+    let hearts = || watchdog.as_mut().map(Watchdog::add_heart).unwrap_or_default();
+    let serve = config.serve.clone();
+    let prepared = Prepared::new(config, file.map(Path::to_owned), backbone, grid, ids, hearts);
+    let daemon = prepared.daemon();
+    let server = Server::start(&serve, hello(&daemon), daemon.clone(), activated)?;
+    let server = Arc::new(server);
+    let counted = Arc::downgrade(&server);
+    daemon.set_clients(move || counted.upgrade().map(|server| server.clients()).unwrap_or_default());
+    let running = prepared.start(|| vec![Box::new(server.sink()) as Box<dyn Sink>]);
+    notify::ready(&daemon.summary());
+    log::info!("ready, sockets in {}", serve.directory.display());
+
+    let mut greeted = daemon.cameras();
+    let mut summed_up = Instant::now();
+    while !daemon.ended() {
+        match requests.recv_timeout(ROUND) {
+            Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Request::Reload) => reload(&daemon),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if watchdog.as_mut().is_some_and(|watchdog| watchdog.due(Instant::now())) {
+            notify::ping();
+        }
+        let cameras = daemon.cameras();
+        if cameras != greeted {
+            server.set_hello(hello(&daemon));
+            greeted = cameras;
+        }
+        let every = daemon.config().log.summary_interval_s;
+        if every > 0 && summed_up.elapsed() >= Duration::from_secs(every) {
+            summed_up = Instant::now();
+            let summary = daemon.summary();
+            notify::status(&summary);
+            log::info!("{summary}");
+        }
+    }
+    stop(running, server)
+}
+
+fn stop(running: Pipeline, server: Arc<Server>) -> anyhow::Result<()> {
+    notify::stopping("stopping");
+    log::info!("stopping");
+    let ended = running.stop(STOP_PATIENCE);
+    if let Ok(server) = Arc::try_unwrap(server) {
+        server.shutdown(STOP_PATIENCE);
+    }
+    if ended { Ok(()) } else { Err(failure(Kind::Internal, "some threads did not end in time")) }
+}
+
+/// A reload by signal: what comes of it stands in the log.
+fn reload(daemon: &Daemon) {
+    notify::reloading();
+    if let Err(error) = daemon.reload() {
+        log::error!("the configuration was not taken, the old one stays: {error}");
+    }
+    notify::ready(&daemon.summary());
+}
+
+/// What clients are greeted with.
+fn hello(daemon: &Daemon) -> Hello {
+    let model = daemon.status().model.name;
+    let cameras = daemon
+        .cameras()
+        .into_iter()
+        .map(|(name, size)| HelloCamera { name, size: (size != [0, 0]).then_some(size), model: model.clone() })
+        .collect();
+    Hello::new(env!("CARGO_PKG_VERSION"), daemon.boot_id(), cameras)
+}

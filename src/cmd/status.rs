@@ -1,0 +1,182 @@
+use std::time::Duration;
+
+use super::daemon::Daemon;
+use super::out;
+use super::table::duration_words;
+use crate::types::Answer;
+use crate::types::command::{CameraStatus, Status};
+
+/// Tell how the daemon is.
+///
+/// Its model, and for each camera: what it delivers, how fast frames come through, how many were lost, and how long
+/// each stage takes. A camera with a problem says what it is. The first thing to look at when tracks look wrong or
+/// late.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  Everything, for people:
+      tagalong status
+
+  Whether every camera streams, for a script:
+      tagalong status --json | jq -e 'all(.cameras[]; .state == \"streaming\")'";
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<()> {
+        let status = self.daemon.control()?.status()?;
+        if self.json {
+            return out::json(&Answer::Status(Box::new(status)));
+        }
+        out::print(&render(&status))
+    }
+}
+
+fn render(status: &Status) -> String {
+    let Status { version, boot_id, uptime_s, model, cameras, clients, memory_bytes } = status;
+    let digest: String = model.sha256.chars().take(12).collect();
+    let mib = *memory_bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
+        "tagalong {version}, up {}, {mib:.0} MiB resident, boot {boot_id}\n\
+         model    {} ({}) on {}, probe {:.4}, sha256 {digest}\n\
+         clients  {} connected, {} refused, {} reports lost by slow ones\n",
+        duration_words(seconds(*uptime_s)),
+        model.name,
+        model.family,
+        model.runtime,
+        model.probe_cosine,
+        clients.connected,
+        clients.refused,
+        clients.dropped_reports,
+    );
+    for camera in cameras {
+        text.push('\n');
+        text.push_str(&render_camera(camera));
+    }
+    text
+}
+
+fn render_camera(camera: &CameraStatus) -> String {
+    let [width, height] = camera.size;
+    let format = camera.format.clone().unwrap_or_else(|| format!("{width}x{height}"));
+    let tracks = if camera.tracks == 1 { "1 track".into() } else { format!("{} tracks", camera.tracks) };
+    let mut text = format!(
+        "camera {}: {} for {}, {}\n",
+        out::harmless(&camera.name),
+        camera.state,
+        duration_words(seconds(camera.since_s)),
+        out::harmless(&format),
+    );
+    if let Some(problem) = &camera.problem {
+        text.push_str(&format!("  problem  {}\n", out::harmless(problem)));
+    }
+    text.push_str(&format!("  rate     {:.1} reports/s, {tracks}\n", camera.fps));
+    let reopened = match camera.reopened {
+        0 => String::new(),
+        1 => ", opened again once".into(),
+        times => format!(", opened again {times} times"),
+    };
+    text.push_str(&format!(
+        "  frames   {} captured, {} embedded, {} reported, {} lost{}{reopened}\n",
+        camera.captured,
+        camera.embedded,
+        camera.reported,
+        camera.dropped,
+        share(camera.dropped, camera.embedded + camera.dropped),
+    ));
+    if !camera.stages.is_empty() {
+        let head = ["  stage", "last ms", "median", "p99"].map(str::to_owned);
+        let ms = |value: f32| format!("{value:>7.1}");
+        let stages = camera.stages.iter();
+        let rows = stages.map(|s| [format!("  {}", s.stage), ms(s.last_ms), ms(s.median_ms), ms(s.p99_ms)]);
+        text.push_str(&out::columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+    }
+    text
+}
+
+/// Seconds of a daemon's word, which may be anything.
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or_default()
+}
+
+fn share(part: u64, whole: u64) -> String {
+    if part == 0 || whole == 0 { String::new() } else { format!(" ({:.1}%)", part as f64 * 100.0 / whole as f64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::command::{ClientStatus, ModelStatus, StageStatus};
+
+    fn status() -> Status {
+        let stage =
+            |stage: &str, last_ms, median_ms, p99_ms| StageStatus { stage: stage.into(), last_ms, median_ms, p99_ms };
+        let camera = CameraStatus {
+            name: "front".into(),
+            state: "streaming".into(),
+            problem: None,
+            since_s: 3725.0,
+            format: Some("MJPG 640x480 at 30 fps".into()),
+            size: [640, 480],
+            captured: 900,
+            embedded: 890,
+            reported: 890,
+            dropped: 100,
+            reopened: 1,
+            fps: 29.97,
+            stages: vec![stage("embed", 31.25, 30.0, 44.0), stage("propagate", 5.0, 5.0, 6.0)],
+            tracks: 1,
+        };
+        Status {
+            version: "0.1.0".into(),
+            boot_id: "b00t".into(),
+            uptime_s: 3730.5,
+            model: ModelStatus {
+                name: "bundled".into(),
+                family: "statistics".into(),
+                sha256: "0123456789abcdef".into(),
+                runtime: "cpu".into(),
+                probe_cosine: 1.0,
+            },
+            cameras: vec![camera],
+            clients: ClientStatus { connected: 2, refused: 0, dropped_reports: 4 },
+            memory_bytes: 50 << 20,
+        }
+    }
+
+    #[test]
+    fn a_status_reads_well() {
+        let expected = "\
+tagalong 0.1.0, up 1 h 2 min, 50 MiB resident, boot b00t
+model    bundled (statistics) on cpu, probe 1.0000, sha256 0123456789ab
+clients  2 connected, 0 refused, 4 reports lost by slow ones
+
+camera front: streaming for 1 h 2 min, MJPG 640x480 at 30 fps
+  rate     30.0 reports/s, 1 track
+  frames   900 captured, 890 embedded, 890 reported, 100 lost (10.1%), opened again once
+  stage      last ms  median   p99
+  embed         31.2     30.0     44.0
+  propagate      5.0      5.0      6.0
+";
+        assert_eq!(render(&status()), expected);
+    }
+
+    #[test]
+    fn a_problem_is_told_and_nonsense_is_survived() {
+        let mut status = status();
+        status.uptime_s = f64::NAN;
+        status.cameras[0].since_s = -1.0;
+        status.cameras[0].problem = Some("/dev/video0 is gone".into());
+        status.cameras[0].stages.clear();
+        let text = render(&status);
+        assert!(text.contains("\n  problem  /dev/video0 is gone\n"), "{text}");
+        assert!(text.contains("up 0 s,"), "{text}");
+    }
+}

@@ -1,0 +1,85 @@
+use super::daemon::Daemon;
+use super::out;
+use super::values::{Pointed, parse_box, parse_point};
+use crate::serve::client::Tagged;
+use crate::types::Answer;
+
+/// Give an object in a camera's picture an identity.
+///
+/// The daemon remembers what the object looks like in that frame, and follows it from there: every later frame
+/// tells its box, mask and state under the id that this prints. Pixels are those of the camera's own picture, with
+/// 0,0 at its top left; `tagalong snapshot` shows it. A mask is best, for it holds nothing but the object; a tight
+/// box is good; a point takes what looks alike around it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+#[command(group(clap::ArgGroup::new("object").required(true).args(["bounds", "point", "mask"])))]
+pub struct Args {
+    /// A rectangle around the object, in pixels
+    #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse_box, allow_hyphen_values = true)]
+    bounds: Option<[f32; 4]>,
+    /// A point on the object, in pixels
+    #[arg(long, value_name = "X,Y", value_parser = parse_point, allow_hyphen_values = true)]
+    point: Option<[f32; 2]>,
+    /// A picture of the frame's size in which everything but the object is black
+    #[arg(long, value_name = "FILE.png")]
+    mask: Option<std::path::PathBuf>,
+    /// What to call the object [default: chosen by the daemon]
+    #[arg(long)]
+    name: Option<String>,
+    /// The camera; may be left out where there is only one
+    #[arg(long, value_name = "NAME")]
+    camera: Option<String>,
+    /// The frame that the pixels were seen in, by its `seq` in a report [default: the newest]
+    ///
+    /// For programs: what was pointed at in a frame may have moved by the time that the command arrives. The last
+    /// few frames are remembered.
+    #[arg(long)]
+    seq: Option<u64>,
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  By a box: its left edge, its top, its width and its height:
+      tagalong tag --box 200,120,90,140 --name cup
+
+  By a point, where there are two cameras:
+      tagalong tag --camera front --point 245,190
+
+  By a mask, in the very frame that it was drawn on:
+      tagalong tag --mask cup.png --seq 4711
+
+  Keep the id for a script:
+      id=$(tagalong tag --box 200,120,90,140 --json | jq .track.id)";
+
+impl Args {
+    pub fn run(self) -> anyhow::Result<()> {
+        let pointed = match (self.bounds, self.point, self.mask) {
+            (Some(bounds), _, _) => Pointed::Box(bounds),
+            (_, Some(point), _) => Pointed::Point(point),
+            (_, _, Some(file)) => Pointed::Mask(file),
+            _ => unreachable!("clap asks for one of the three"),
+        };
+        let seed = pointed.seed()?;
+        let mut control = self.daemon.control()?;
+        let tagged = control.tag(self.camera.as_deref(), seed, self.name.as_deref(), self.seq)?;
+        if self.json {
+            let Tagged { camera, seq, track } = tagged;
+            return out::json(&Answer::Tagged { camera, seq, track });
+        }
+        out::line(describe(&tagged))
+    }
+}
+
+fn describe(tagged: &Tagged) -> String {
+    let Tagged { camera, seq, track } = tagged;
+    let at = match track.bounds {
+        Some([x, y, w, h]) => format!("{w:.0}x{h:.0} pixels at {x:.0},{y:.0}"),
+        None => "nothing of it is seen yet".into(),
+    };
+    format!("tagged {} as track {} in frame {seq} of {camera}: {at}", out::harmless(&track.name), track.id)
+}

@@ -1,0 +1,238 @@
+//! From a manifest to a backbone that has proved itself.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::Manifest;
+use super::tract::{OutputLayout, TractBackbone, fixed_input_size};
+use super::{Backbone, BackboneSpec, ModelConfig, Preprocessor};
+use crate::types::{
+    Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image,
+};
+
+/// The model that is part of the program.
+const BUNDLED: &str = "bundled";
+const BUNDLED_MANIFEST: &str = include_str!("../../models/bundled.toml");
+const BUNDLED_ONNX: &[u8] = include_bytes!("../../models/bundled.onnx");
+const BUNDLED_PROBE: &[u8] = include_bytes!("../../models/bundled.probe");
+
+/// Most bytes of a manifest, a probe and an ONNX file: more is refused before it is read.
+const MAX_MANIFEST: u64 = 256 << 10;
+const MAX_PROBE: u64 = 64 << 20;
+const MAX_ONNX: u64 = 2 << 30;
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: the file holds more than the {limit} bytes that are read of it", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[error("{}: the file is not UTF-8 text", path.display())]
+    NotText { path: PathBuf },
+    /// One line for each problem: file, line, key, what is wrong.
+    #[error("{}", problems.iter().map(|p| format!("{}: {p}", path.display())).collect::<Vec<_>>().join("\n"))]
+    Manifest { path: PathBuf, problems: Vec<String> },
+    #[error("{}: its sha256 is {got}, but the manifest says {expected}: fetch or make the file again", path.display())]
+    Digest { path: PathBuf, expected: String, got: String },
+    #[error("the input size `{input}` is not one of the model's: {accepted} (height x width), or `auto`")]
+    Input { input: String, accepted: String },
+    #[error("{}: {problem}", path.display())]
+    Graph { path: PathBuf, problem: String },
+    #[error(
+        "{}: the model computes something else than it did when it was made: its mean cosine to the probe is {cosine:.4}, \
+         and at least {least} is needed", path.display()
+    )]
+    Probe { path: PathBuf, cosine: f32, least: f32 },
+}
+
+/// Loads the model that the configuration names, and holds it to its probe.
+///
+/// # Errors
+/// [`LoadError`], which names the file; nothing in a file makes it panic.
+pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
+    let files = ModelFiles::read(&config.manifest)?;
+    let manifest = &files.manifest;
+    let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
+    let spec = BackboneSpec {
+        name: manifest.name.clone(),
+        family: manifest.family.clone(),
+        sha256: manifest.sha256.to_ascii_lowercase(),
+        grids: sizes.iter().map(|size| grid(*size, manifest.patch)).collect(),
+        dim: 0,
+        mean: manifest.mean,
+        std: manifest.std,
+        probe_cosine: 0.0,
+    };
+    let layout = OutputLayout {
+        name: manifest.output.clone(),
+        prefix_tokens: Some(manifest.prefix_tokens),
+        dropped_dimensions: manifest.dropped_dimensions.clone(),
+    };
+    let graph_error = |problem| LoadError::Graph { path: files.onnx_path.clone(), problem };
+    let mut backbone = TractBackbone::new(&files.onnx, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
+    let cosine = files.probe_cosine(&mut backbone)?;
+    let least = manifest.precision.least_cosine();
+    // Written so that a cosine that is no number is refused too.
+    if !(cosine >= least) {
+        return Err(LoadError::Probe { path: files.onnx_path, cosine, least });
+    }
+    backbone.spec_mut().probe_cosine = cosine;
+    Ok(Box::new(backbone))
+}
+
+/// Loads an ONNX file that has no manifest, and so no probe: for measuring a model, not for running it. Its input
+/// size must be fixed in the graph; tokens beyond the patches are taken for prefix tokens.
+///
+/// # Errors
+/// [`LoadError`], which names the file.
+pub fn load_bare(
+    onnx: &Path,
+    output: &str,
+    patch: usize,
+    mean: [f32; 3],
+    std: [f32; 3],
+    threads: usize,
+) -> Result<Box<dyn Backbone>, LoadError> {
+    let graph_error = |problem: String| LoadError::Graph { path: onnx.to_owned(), problem };
+    let ranges = (1..=64).contains(&patch) && mean.iter().all(|v| v.is_finite()) && std.iter().all(|v| *v >= 0.001);
+    if !ranges {
+        return Err(graph_error("the patch must be 1 to 64, the mean finite, the std 0.001 or more".into()));
+    }
+    let bytes = read(onnx, MAX_ONNX)?;
+    let size = fixed_input_size(&bytes).map_err(graph_error)?;
+    if size.iter().any(|side| *side == 0 || !side.is_multiple_of(patch)) {
+        let [height, width] = size;
+        return Err(graph_error(format!("its input of {width}x{height} pixels is no whole number of patches of {patch}")));
+    }
+    let name = onnx.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let spec = BackboneSpec {
+        name,
+        family: "unknown".into(),
+        sha256: hex_digest(&bytes),
+        grids: vec![grid(size, patch)],
+        dim: 0,
+        mean,
+        std,
+        probe_cosine: 1.0,
+    };
+    let layout = OutputLayout { name: output.to_owned(), prefix_tokens: None, dropped_dimensions: Vec::new() };
+    let backbone = TractBackbone::new(&bytes, spec, layout, thread_count(threads)).map_err(graph_error)?;
+    Ok(Box::new(backbone))
+}
+
+/// A model's three files, their digests checked.
+struct ModelFiles {
+    manifest: Manifest,
+    onnx: Cow<'static, [u8]>,
+    onnx_path: PathBuf,
+    probe: ProbeFeatures,
+}
+
+impl ModelFiles {
+    fn read(name: &str) -> Result<ModelFiles, LoadError> {
+        if name == BUNDLED {
+            let files = (Cow::Borrowed(BUNDLED_ONNX), Cow::Borrowed(BUNDLED_PROBE));
+            return ModelFiles::check(parse(Path::new(BUNDLED), BUNDLED_MANIFEST)?, Path::new(BUNDLED), files);
+        }
+        let path = Path::new(name);
+        let text = String::from_utf8(read(path, MAX_MANIFEST)?);
+        let text = text.map_err(|_| LoadError::NotText { path: path.to_owned() })?;
+        let manifest = parse(path, &text)?;
+        // Both are file names without a folder: what is opened lies in the manifest's own folder.
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let onnx = read(&folder.join(&manifest.onnx), MAX_ONNX)?;
+        let probe = read(&folder.join(&manifest.probe.file), MAX_PROBE)?;
+        ModelFiles::check(manifest, folder, (onnx.into(), probe.into()))
+    }
+
+    fn check(
+        manifest: Manifest,
+        folder: &Path,
+        (onnx, probe): (Cow<'static, [u8]>, Cow<'static, [u8]>),
+    ) -> Result<ModelFiles, LoadError> {
+        let (onnx_path, probe_path) = (folder.join(&manifest.onnx), folder.join(&manifest.probe.file));
+        check_digest(&onnx_path, &onnx, &manifest.sha256)?;
+        check_digest(&probe_path, &probe, &manifest.probe.sha256)?;
+        let problem = format!("{} bytes are no {} rows of 16-bit numbers", probe.len(), manifest.probe.patches);
+        let probe = ProbeFeatures::from_bytes(&probe, manifest.probe.patches);
+        let probe = probe.ok_or(LoadError::Graph { path: probe_path, problem })?;
+        Ok(ModelFiles { manifest, onnx, onnx_path, probe })
+    }
+
+    /// Mean cosine of what `backbone` makes of the probe's picture to what the model made of it.
+    fn probe_cosine(&self, backbone: &mut TractBackbone) -> Result<f32, LoadError> {
+        let graph_error = |problem| LoadError::Graph { path: self.onnx_path.clone(), problem };
+        let [height, width] = self.manifest.probe.size;
+        let picture = PixelBuf::packed(PixelFormat::Rgb3, width, height, probe_image(width, height))
+            .map_err(|e| graph_error(e.to_string()))?;
+        let mut input = InputTensor::default();
+        let mut preprocessor = Preprocessor::new(width, height, self.manifest.mean, self.manifest.std);
+        preprocessor.run(&picture, &mut input).map_err(|e| graph_error(e.to_string()))?;
+        let mut features = Features::zeros(grid(self.manifest.probe.size, self.manifest.patch), backbone.spec().dim);
+        backbone.embed(&input, &mut features).map_err(|e| graph_error(e.to_string()))?;
+        if features.dim != self.probe.dim {
+            let dims = format!("the probe has {} dimensions, the model {}", self.probe.dim, features.dim);
+            return Err(graph_error(format!("{dims}: make the probe again")));
+        }
+        Ok(self.probe.mean_cosine(&features))
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Manifest, LoadError> {
+    Manifest::parse(text).map_err(|problems| LoadError::Manifest { path: path.to_owned(), problems })
+}
+
+/// The manifest's input sizes, with the one that `input` asks for first.
+fn sizes_in_order(sizes: &[[usize; 2]], input: &str) -> Result<Vec<[usize; 2]>, LoadError> {
+    let name = |[height, width]: &[usize; 2]| format!("{height}x{width}");
+    let mut ordered = sizes.to_vec();
+    if input != "auto" {
+        let Some(at) = sizes.iter().position(|size| name(size) == input) else {
+            let accepted = sizes.iter().map(name).collect::<Vec<_>>().join(", ");
+            return Err(LoadError::Input { input: input.to_owned(), accepted });
+        };
+        ordered[..=at].rotate_right(1);
+    }
+    Ok(ordered)
+}
+
+fn grid([height, width]: [usize; 2], patch: usize) -> PatchGrid {
+    PatchGrid { rows: height / patch, cols: width / patch, patch }
+}
+
+/// 0 stands for one a core.
+fn thread_count(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        some => some,
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
+    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    // One byte more than is allowed, so that a file that grows, or a device, is found out as well.
+    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(LoadError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+fn check_digest(path: &Path, bytes: &[u8], expected: &str) -> Result<(), LoadError> {
+    let got = hex_digest(bytes);
+    if got.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    Err(LoadError::Digest { path: path.to_owned(), expected: expected.to_owned(), got })
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

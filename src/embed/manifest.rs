@@ -1,0 +1,252 @@
+//! What a model is: a TOML file beside its ONNX file.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+
+/// A model, as its manifest describes it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Names the model in reports and in the log; 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What kind of model it is, such as `dinov2` or `mae`; 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub family: String,
+    /// Name of the ONNX file, in the manifest's own folder.
+    pub onnx: String,
+    /// Digest of the ONNX file, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Side of a patch in pixels, 1 to 64.
+    pub patch: usize,
+    /// Input sizes, [height, width] in pixels, each side a multiple of the patch; the default first.
+    pub input_sizes: Vec<[usize; 2]>,
+    /// Subtracted from red, green and blue in [0, 1]; -10 to 10.
+    pub mean: [f32; 3],
+    /// What each is then divided by; 0.001 to 10.
+    pub std: [f32; 3],
+    /// Tokens before those of the patches (class, registers), 0 to 64; they are discarded.
+    pub prefix_tokens: usize,
+    /// Name of the graph's output: (1, prefix_tokens + patches, dimensions).
+    pub output: String,
+    /// How the graph computes: it sets how closely the probe must be met.
+    pub precision: Precision,
+    /// Dimensions of the output that are left out, in rising order.
+    pub dropped_dimensions: Vec<usize>,
+    /// Under which terms the weights may be used, an SPDX expression or a sentence.
+    pub licence: String,
+    pub probe: Probe,
+}
+
+/// Features of the fixed picture [`probe_image`](crate::types::probe_image), made when the model was made.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Name of the file in the manifest's own folder; its layout is that of
+    /// [`ProbeFeatures`](crate::types::ProbeFeatures): (patches, dimensions left), 16-bit little-endian.
+    pub file: String,
+    /// Digest of the file, 64 hexadecimal digits.
+    pub sha256: String,
+    /// The picture's size, [height, width] in pixels: one of the input sizes.
+    pub size: [usize; 2],
+    /// Patches in the file, spread evenly over the grid.
+    pub patches: usize,
+}
+
+/// How a graph computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In 32-bit floats.
+    Fp32,
+    /// Its products in 8-bit integers.
+    Int8,
+}
+
+impl Precision {
+    /// The least mean cosine between the features of the probe and those of the running graph.
+    pub fn least_cosine(self) -> f32 {
+        match self {
+            Precision::Fp32 => 0.999,
+            Precision::Int8 => 0.98,
+        }
+    }
+}
+
+/// The largest side of an input, in pixels.
+const MAX_SIDE: usize = 8_192;
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each as `line: key: problem`; a file that is not TOML, or a value of the
+    /// wrong type, ends the reading at that place.
+    pub fn parse(text: &str) -> Result<Manifest, Vec<String>> {
+        let deserializer = toml::Deserializer::parse(text).map_err(|e| vec![at(text, e.span(), "", e.message())])?;
+        let manifest: Manifest = serde_path_to_error::deserialize(deserializer).map_err(|e| {
+            let key = e.path().to_string();
+            vec![at(text, e.inner().span(), if key == "." { "" } else { &key }, e.inner().message())]
+        })?;
+        let problems = manifest.problems();
+        if problems.is_empty() {
+            return Ok(manifest);
+        }
+        let place = |(key, problem): &(&str, String)| at(text, span_of(text, key), key, problem);
+        Err(problems.iter().map(place).collect())
+    }
+
+    /// Keys and what is wrong with their values.
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, key, problem: String| {
+            if !holds {
+                problems.push((key, problem));
+            }
+        };
+        for (key, value) in [("name", &self.name), ("family", &self.family)] {
+            require(is_plain(value), key, "must be 1 to 64 letters, digits, `-`, `_` and `.`".into());
+        }
+        for (key, value) in [("onnx", &self.onnx), ("probe.file", &self.probe.file)] {
+            require(is_file_name(value), key, format!("`{value}` must be a file's name without a folder"));
+        }
+        for (key, value) in [("sha256", &self.sha256), ("probe.sha256", &self.probe.sha256)] {
+            let hex = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
+            require(hex, key, "must be 64 hexadecimal digits".into());
+        }
+        require((1..=64).contains(&self.patch), "patch", "must be 1 to 64".into());
+        require(!self.input_sizes.is_empty(), "input_sizes", "must hold one size or more".into());
+        for [height, width] in &self.input_sizes {
+            let fits = |side: usize| (1..=MAX_SIDE).contains(&side) && side.is_multiple_of(self.patch.max(1));
+            let rule = format!("sides must be multiples of the patch, {}, up to {MAX_SIDE}", self.patch);
+            require(fits(*height) && fits(*width), "input_sizes", format!("[{height}, {width}]: {rule}"));
+        }
+        require(self.mean.iter().all(|v| v.abs() <= 10.0), "mean", "must be -10 to 10".into());
+        require(self.std.iter().all(|v| (0.001..=10.0).contains(v)), "std", "must be 0.001 to 10".into());
+        require(self.prefix_tokens <= 64, "prefix_tokens", "must be 0 to 64".into());
+        require(!self.output.is_empty(), "output", "must name an output".into());
+        let rising = self.dropped_dimensions.windows(2).all(|pair| pair[0] < pair[1]);
+        require(rising, "dropped_dimensions", "must rise, and name each dimension once".into());
+        require(!self.licence.trim().is_empty(), "licence", "must say under which terms the weights stand".into());
+        let known = self.input_sizes.contains(&self.probe.size);
+        require(known, "probe.size", format!("{:?} must be one of input_sizes", self.probe.size));
+        let patches = self.probe.size[0].saturating_mul(self.probe.size[1]) / self.patch.max(1).pow(2);
+        let range = format!("must be 1 to the size's number of patches, {patches}");
+        require((1..=patches).contains(&self.probe.patches), "probe.patches", range);
+        problems
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// Whether `name` is a file in the folder itself: no folder before it, nor a way out.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = std::path::Path::new(name).components();
+    let normal = matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name);
+    normal && parts.next().is_none() && !name.contains(['\\', '\0'])
+}
+
+/// `line: key: problem`, of what is known.
+fn at(text: &str, span: Option<Range<usize>>, key: &str, problem: &str) -> String {
+    let line = span.map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+    format!("{line}{key}{}", problem.trim().replace('\n', " "))
+}
+
+/// Where the value of a key stands, `probe.size` being `size` in the table `probe`.
+fn span_of(text: &str, key: &str) -> Option<Range<usize>> {
+    let table = toml::de::DeTable::parse(text).ok()?;
+    let mut table = table.get_ref();
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let value = table.get(part)?;
+        if parts.peek().is_none() {
+            return Some(value.span());
+        }
+        table = value.get_ref().as_table()?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"name = "small"
+family = "vit"
+onnx = "small.onnx"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+patch = 16
+input_sizes = [[480, 640], [336, 448]]
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+prefix_tokens = 1
+output = "last_hidden_state"
+precision = "fp32"
+dropped_dimensions = []
+licence = "MIT"
+
+[probe]
+file = "small.probe"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+size = [480, 640]
+patches = 64
+"#;
+
+    #[test]
+    fn a_good_manifest_is_read() {
+        let manifest = Manifest::parse(GOOD).unwrap();
+        assert_eq!(manifest.input_sizes, [[480, 640], [336, 448]]);
+        assert_eq!(manifest.precision.least_cosine(), 0.999);
+        assert_eq!(manifest.probe.patches, 64);
+    }
+
+    #[test]
+    fn a_bad_manifest_is_refused_with_line_and_key() {
+        struct Case {
+            from: &'static str,
+            to: &'static str,
+            expected: &'static [&'static str],
+        }
+        let cases = [
+            Case { from: "patch = 16", to: "patch = \"x\"", expected: &["line 5: patch: invalid type"] },
+            Case { from: "patch = 16", to: "patch = 16\npatches = 2", expected: &["line 6", "unknown field `patches`"] },
+            Case { from: "patch = 16", to: "patch = 0", expected: &["line 5: patch: must be 1 to 64"] },
+            Case { from: "patch = 16", to: "patch = 7", expected: &["line 6: input_sizes: [480, 640]"] },
+            Case { from: "patch = 16\n", to: "", expected: &["missing field `patch`"] },
+            Case { from: "patch = 16", to: "patch = = 16", expected: &["line 5: "] },
+            Case { from: "[480, 640], [", to: "[", expected: &["line 18: probe.size: "] },
+            Case { from: "\"small.onnx\"", to: "\"../small.onnx\"", expected: &["line 3: onnx: `../small.onnx`"] },
+            Case { from: "\"small.onnx\"", to: "\"/small.onnx\"", expected: &["line 3: onnx: "] },
+            Case { from: "\"small.onnx\"", to: "\"a/small.onnx\"", expected: &["line 3: onnx: "] },
+            Case { from: "\"small.onnx\"", to: "\"..\"", expected: &["line 3: onnx: "] },
+            Case { from: "\"small.probe\"", to: "\"./small.probe\"", expected: &["line 16: probe.file: "] },
+            Case { from: "std = [0.5", to: "std = [0.0", expected: &["line 8: std: must be"] },
+            Case { from: "std = [0.5", to: "std = [nan", expected: &["line 8: std: must be"] },
+            Case { from: "mean = [0.5", to: "mean = [inf", expected: &["line 7: mean: must be"] },
+            Case { from: "\"fp32\"", to: "\"fp16\"", expected: &["line 11: precision: unknown variant `fp16`"] },
+            Case { from: "= []", to: "= [3, 3]", expected: &["line 12: dropped_dimensions: must rise"] },
+            Case { from: "patches = 64", to: "patches = 0", expected: &["line 19: probe.patches: "] },
+            Case { from: "patches = 64", to: "patches = 1201", expected: &["line 19: probe.patches: ", "1200"] },
+            Case { from: "sha256 = \"0", to: "sha256 = \"g", expected: &["line 4: sha256: ", "line 17: probe.sha256: "] },
+        ];
+        for Case { from, to, expected } in cases {
+            assert!(GOOD.contains(from), "{from}");
+            let problems = Manifest::parse(&GOOD.replace(from, to)).unwrap_err().join("\n");
+            for part in expected {
+                assert!(problems.contains(part), "{from} -> {to}: {problems}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let text = GOOD.replace("patch = 16", "patch = 900").replace("\"MIT\"", "\" \"").replace("\"vit\"", "\"v i t\"");
+        let problems = Manifest::parse(&text).unwrap_err();
+        for key in ["family", "patch", "input_sizes", "licence", "probe.patches"] {
+            assert!(problems.iter().any(|p| p.contains(&format!(" {key}: "))), "{key} is not in {problems:?}");
+        }
+    }
+}

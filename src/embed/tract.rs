@@ -1,0 +1,315 @@
+//! Backbones that [tract](https://github.com/sonos/tract) runs on the CPU.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use prost::Message;
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{bail, format_err};
+
+use super::{Backbone, BackboneSpec, EmbedError};
+use crate::types::{Features, InputTensor, PatchGrid};
+
+/// An ONNX graph as a backbone. It has one plan for each input size: that of the first at once, the others when
+/// first asked for.
+pub struct TractBackbone {
+    spec: BackboneSpec,
+    layout: OutputLayout,
+    /// Parsed, its shapes still open, with the wanted output only.
+    model: InferenceModel,
+    executor: multithread::Executor,
+    /// One for each of the spec's grids.
+    plans: Vec<Option<Plan>>,
+}
+
+/// What of a graph's output are the patch embeddings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputLayout {
+    /// Name of the graph's output: (1, prefix_tokens + patches, dimensions).
+    pub name: String,
+    /// Tokens before those of the patches; `None` for as many as there are.
+    pub prefix_tokens: Option<usize>,
+    /// Dimensions that are left out, in rising order.
+    pub dropped_dimensions: Vec<usize>,
+}
+
+/// A graph made ready for one input size.
+struct Plan {
+    runnable: Arc<TypedRunnableModel>,
+    state: TypedSimpleState,
+    /// (1, 3, height, width), used again once the graph lets go of it
+    input: Option<Arc<Tensor>>,
+    /// Dimensions of the output, the dropped ones counted.
+    dim: usize,
+}
+
+impl TractBackbone {
+    /// Parses `onnx`, picks its output and makes the plan of the first of the spec's grids ready. The spec's `dim`
+    /// is set from the graph. `threads` is the number that a product of matrices is spread over; tract's other
+    /// operators run on one, and with one thread no pool is made.
+    ///
+    /// # Errors
+    /// A sentence that says what about the graph is not as it must be. A panic of tract becomes one too.
+    pub fn new(
+        onnx: &[u8],
+        mut spec: BackboneSpec,
+        layout: OutputLayout,
+        threads: usize,
+    ) -> Result<TractBackbone, String> {
+        let model = guarded(|| parse(onnx, &layout.name))?;
+        let executor = match threads {
+            0 | 1 => multithread::Executor::SingleThread,
+            many => guarded(|| Ok(multithread::Executor::multithread_with_name(many, "embed")))?,
+        };
+        let grid = *spec.grids.first().ok_or("the model has no input size")?;
+        let plan = make_plan(&model, &layout, grid, &executor)?;
+        spec.dim = plan.dim - layout.dropped_dimensions.len();
+        let mut plans: Vec<Option<Plan>> = spec.grids.iter().map(|_| None).collect();
+        plans[0] = Some(plan);
+        Ok(TractBackbone { spec, layout, model, executor, plans })
+    }
+
+    pub(super) fn spec_mut(&mut self) -> &mut BackboneSpec {
+        &mut self.spec
+    }
+
+    fn grid_of(&self, input: &InputTensor) -> Result<usize, EmbedError> {
+        let size = |grid: &PatchGrid| (grid.input_width(), grid.input_height());
+        self.spec.grids.iter().position(|grid| size(grid) == (input.width, input.height)).ok_or_else(|| {
+            let accepted: Vec<String> =
+                self.spec.grids.iter().map(size).map(|(width, height)| format!("{width}x{height}")).collect();
+            EmbedError::Size { width: input.width, height: input.height, accepted: accepted.join(", ") }
+        })
+    }
+}
+
+impl Backbone for TractBackbone {
+    fn spec(&self) -> &BackboneSpec {
+        &self.spec
+    }
+
+    fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
+        let index = self.grid_of(input)?;
+        let grid = self.spec.grids[index];
+        if input.data.len() != 3 * input.width * input.height {
+            return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
+        }
+        let plan = match &mut self.plans[index] {
+            Some(plan) => plan,
+            none => {
+                let plan = make_plan(&self.model, &self.layout, grid, &self.executor).map_err(EmbedError::Runtime)?;
+                if plan.dim - self.layout.dropped_dimensions.len() != self.spec.dim {
+                    return Err(EmbedError::Output("has another length at this input size".into()));
+                }
+                none.insert(plan)
+            }
+        };
+        let output = plan.run(input).map_err(EmbedError::Runtime)?;
+        (out.grid, out.dim) = (grid, self.spec.dim);
+        out.data.resize(grid.len() * out.dim, 0.0);
+        self.layout.copy_patches(&output, grid, plan.dim, &mut out.data)?;
+        out.normalise();
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn run(&mut self, input: &InputTensor) -> Result<TValue, String> {
+        // The graph holds a value while it runs and then lets go: the tensor is ours alone again, unless an
+        // operator kept it.
+        let mut tensor = match self.input.take().map(Arc::try_unwrap) {
+            Some(Ok(tensor)) => tensor,
+            _ => Tensor::zero::<f32>(&[1, 3, input.height, input.width]).map_err(one_line)?,
+        };
+        let mut values = tensor.try_as_plain_ram_mut().map_err(one_line)?;
+        values.as_slice_mut::<f32>().map_err(one_line)?.copy_from_slice(&input.data);
+        let tensor = Arc::new(tensor);
+        self.input = Some(Arc::clone(&tensor));
+        let result = guarded(|| self.state.run(tvec![TValue::from_const(tensor)]));
+        if result.is_err() {
+            // What a failed run leaves behind is not relied on.
+            self.state = guarded(|| self.runnable.spawn())?;
+        }
+        result?.into_iter().next().ok_or_else(|| "it gave no output".into())
+    }
+}
+
+impl OutputLayout {
+    /// The dimensions of an output of this shape, where it fits the grid.
+    fn dim_of(&self, shape: &[usize], grid: PatchGrid) -> Option<usize> {
+        let &[1, tokens, dim] = shape else { return None };
+        let prefix = tokens.checked_sub(grid.len())?;
+        (dim > 0 && self.prefix_tokens.is_none_or(|expected| prefix == expected)).then_some(dim)
+    }
+
+    fn wrong_shape(&self, shape: &[usize], grid: PatchGrid) -> String {
+        let (width, height) = (grid.input_width(), grid.input_height());
+        let prefix = self.prefix_tokens.unwrap_or(0);
+        format!(
+            "`{}` has the shape {shape:?}, but a picture of {width}x{height} pixels needs [1, {}, dimensions]: {prefix} \
+             prefix tokens and {}x{} patches of {} pixels",
+            self.name,
+            prefix + grid.len(),
+            grid.rows,
+            grid.cols,
+            grid.patch,
+        )
+    }
+
+    /// Copies the patches' tokens, without the dropped dimensions: (patches, dim - dropped).
+    fn copy_patches(&self, output: &Tensor, grid: PatchGrid, dim: usize, out: &mut [f32]) -> Result<(), EmbedError> {
+        if self.dim_of(output.shape(), grid) != Some(dim) {
+            return Err(EmbedError::Output(self.wrong_shape(output.shape(), grid)));
+        }
+        let values = output.try_as_plain_ram().and_then(|plain| plain.as_slice::<f32>());
+        let values = values.map_err(|e| EmbedError::Output(one_line(e)))?;
+        let patches = &values[values.len() - grid.len() * dim..];
+        if self.dropped_dimensions.is_empty() {
+            out.copy_from_slice(patches);
+            return Ok(());
+        }
+        let kept = dim - self.dropped_dimensions.len();
+        for (row, out) in patches.chunks_exact(dim).zip(out.chunks_exact_mut(kept)) {
+            let (mut from, mut to) = (0, 0);
+            for &dropped in self.dropped_dimensions.iter().chain([&dim]) {
+                let run = dropped - from;
+                out[to..to + run].copy_from_slice(&row[from..dropped]);
+                (from, to) = (dropped + 1, to + run);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a graph and prunes it to what the output `output` needs.
+fn parse(onnx: &[u8], output: &str) -> TractResult<InferenceModel> {
+    let proto = pb::ModelProto::decode(onnx).map_err(|e| format_err!("it is no ONNX file: {e}"))?;
+    let graph = proto.graph.as_ref().ok_or_else(|| format_err!("it is no ONNX file: it holds no graph"))?;
+    if graph.node.is_empty() {
+        bail!("its graph is empty");
+    }
+    for tensor in &graph.initializer {
+        check_initializer(tensor, onnx.len())?;
+    }
+    let known = |name: &str| graph.node.iter().any(|node| node.output.iter().any(|o| o == name));
+    if !known(output) {
+        let names: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+        bail!("it has no output `{output}`; it has {}", names.join(", "));
+    }
+    if let Some(undefined) = graph.output.iter().find(|o| !known(&o.name)) {
+        bail!("nothing in the graph makes its output `{}`", undefined.name);
+    }
+    let mut model = onnx_framework().model_for_proto_model(&proto)?;
+    model.select_outputs_by_name([output])?;
+    if model.inputs.len() != 1 {
+        bail!("it takes {} inputs; a backbone takes one, the picture", model.inputs.len());
+    }
+    Ok(model)
+}
+
+/// The input size that the graph fixes, [height, width].
+///
+/// # Errors
+/// Where the file is no ONNX graph with one input (1, 3, height, width).
+pub(super) fn fixed_input_size(onnx: &[u8]) -> Result<[usize; 2], String> {
+    use pb::{tensor_shape_proto::dimension::Value, type_proto::Value::TensorType};
+    let proto = pb::ModelProto::decode(onnx).map_err(|e| format!("it is no ONNX file: {e}"))?;
+    let graph = proto.graph.ok_or("it is no ONNX file: it holds no graph")?;
+    let weights: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let mut inputs = graph.input.iter().filter(|input| !weights.contains(input.name.as_str()));
+    let (Some(input), None) = (inputs.next(), inputs.next()) else {
+        return Err("it does not take one input, the picture".into());
+    };
+    let shape = match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TensorType(tensor)) => tensor.shape.as_ref(),
+        None => None,
+    };
+    let sides: Vec<Option<usize>> = shape.map_or_else(Vec::new, |shape| {
+        let side = |value: &Value| match value {
+            Value::DimValue(side) => usize::try_from(*side).ok().filter(|side| *side <= 8_192),
+            Value::DimParam(_) => None,
+        };
+        shape.dim.iter().map(|dim| dim.value.as_ref().and_then(side)).collect()
+    });
+    match sides[..] {
+        [_, _, Some(height), Some(width)] => Ok([height, width]),
+        _ => Err("its input has no fixed height and width: write a manifest that lists its input sizes".into()),
+    }
+}
+
+/// Shapes that a file states are not to be trusted in place of those that follow from the operators.
+fn onnx_framework() -> tract_onnx::Onnx {
+    tract_onnx::onnx().with_ignore_value_info(true)
+}
+
+/// A tensor that claims more elements than the file has bytes would end the process when it is set aside.
+fn check_initializer(tensor: &pb::TensorProto, file_bytes: usize) -> TractResult<()> {
+    if !tensor.external_data.is_empty() {
+        bail!("it keeps the weights `{}` in another file; a model is one file", tensor.name);
+    }
+    let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
+        usize::try_from(*dim).ok().and_then(|dim| product.checked_mul(dim)).filter(|n| *n <= file_bytes)
+    });
+    if elements.is_none() {
+        bail!("its weights `{}` claim more than the file holds", tensor.name);
+    }
+    Ok(())
+}
+
+fn make_plan(
+    model: &InferenceModel,
+    layout: &OutputLayout,
+    grid: PatchGrid,
+    executor: &multithread::Executor,
+) -> Result<Plan, String> {
+    guarded(|| {
+        let shape = [1, 3, grid.input_height(), grid.input_width()];
+        let model = model.clone().with_input_fact(0, f32::fact(shape).into())?.into_optimized()?;
+        let fact = model.output_fact(0)?;
+        let Some(shape) = fact.shape.as_concrete() else {
+            bail!("the output `{}` has no fixed shape", layout.name);
+        };
+        let Some(dim) = layout.dim_of(shape, grid) else {
+            bail!("the output {}", layout.wrong_shape(shape, grid));
+        };
+        if fact.datum_type != f32::datum_type() {
+            bail!("the output `{}` is of type {:?}; it must be 32-bit float", layout.name, fact.datum_type);
+        }
+        match layout.dropped_dimensions.last() {
+            Some(last) if *last >= dim => bail!("dimension {last} is dropped, but the output has only {dim}"),
+            _ if layout.dropped_dimensions.len() == dim => bail!("all {dim} dimensions are dropped"),
+            _ => {}
+        }
+        let options = RunOptions { executor: Some(executor.clone()), ..RunOptions::default() };
+        let runnable = model.into_runnable_with_options(&options)?;
+        let state = runnable.spawn()?;
+        Ok(Plan { runnable, state, input: None, dim })
+    })
+}
+
+/// Runs `f`, and makes one line of its error or of its panic: tract panics on some graphs.
+fn guarded<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.map_err(one_line),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(format!("the runtime panicked: {}", shorten(text)))
+        }
+    }
+}
+
+fn one_line(error: TractError) -> String {
+    shorten(&format!("{error:#}"))
+}
+
+/// The first 400 characters, on one line: tract prints whole nodes and tensors.
+fn shorten(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(400) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line,
+    }
+}

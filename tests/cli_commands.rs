@@ -1,0 +1,242 @@
+//! The real binary, as a user or a script meets it, without a daemon.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Every command that a user sees, and the hidden ones.
+const COMMANDS: [&[&str]; 20] = [
+    &[],
+    &["run"],
+    &["demo"],
+    &["check"],
+    &["watch"],
+    &["tag"],
+    &["untag"],
+    &["rename"],
+    &["reset"],
+    &["list"],
+    &["status"],
+    &["snapshot"],
+    &["reload"],
+    &["devices"],
+    &["eval"],
+    &["replay"],
+    &["model"],
+    &["model", "bundled"],
+    &["generate"],
+    &["generate", "man"],
+];
+
+fn tagalong(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
+    command.args(arguments).stdin(Stdio::null());
+    command.env_remove("TAGALONG_SOCKET_DIR").env_remove("RUST_LOG").env_remove("COLUMNS");
+    command
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = tagalong(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("it was not killed"), text(stdout), text(stderr))
+}
+
+#[test]
+fn the_help_of_every_command_teaches() {
+    for command in COMMANDS {
+        let (code, long, errors) = run(&[command, &["--help"]].concat());
+        assert_eq!((code, errors.as_str()), (0, ""), "{command:?}");
+        if command != ["generate", "man"] {
+            assert!(long.contains("EXAMPLES\n"), "{command:?}: {long}");
+        }
+        let (code, short, _) = run(&[command, &["-h"]].concat());
+        assert_eq!(code, 0, "{command:?}");
+        assert!(short.len() < long.len(), "{command:?}: the short help is no shorter");
+        assert!(long.lines().all(|line| line.chars().count() <= 120), "{command:?}: {long}");
+    }
+}
+
+#[test]
+fn examples_parse() {
+    // Every line of an example that runs tagalong, up to a pipe or the like, is a command line that it understands.
+    let mut examples = 0;
+    for command in COMMANDS {
+        let (_, help, _) = run(&[command, &["--help"]].concat());
+        let help = help.split("EXAMPLES").nth(1).unwrap_or_default().replace("\\\n", " ");
+        for line in help.lines().filter(|line| line.starts_with("      ")) {
+            let commands = line.split(['|', '&', '(', ')', ';', '>']).map(str::trim);
+            let parts = commands.map(|part| part.rsplit("xargs -n1 ").next().unwrap_or(part));
+            for part in parts.filter(|part| part.starts_with("tagalong ")) {
+                let mut words: Vec<&str> =
+                    part.split_whitespace().skip(1).map(|word| word.trim_matches('\'')).collect();
+                if line.contains("xargs") && words == ["untag"] {
+                    words.push("3");
+                }
+                // With `--help` at its end, a line is read up to there and nothing is run.
+                let known = words.iter().take_while(|word| !word.starts_with('-')).count();
+                assert!(known > 0, "{line}");
+                words.push("--help");
+                let (code, _, errors) = run(&words);
+                assert_eq!(code, 0, "{line}: {words:?}: {errors}");
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples > 30, "{examples}");
+}
+
+#[test]
+fn the_version_is_told() {
+    let (code, out, _) = run(&["--version"]);
+    assert_eq!((code, out), (0, format!("tagalong {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn bad_usage_is_64_and_says_what_is_right() {
+    for (arguments, expected) in [
+        (&[][..], "Usage:"),
+        (&["trak"], "a similar subcommand exists"),
+        (&["tag"], "--box"),
+        (&["tag", "--box", "10,20,30"], "a box is X,Y,WIDTH,HEIGHT in pixels; got 3 numbers"),
+        (&["tag", "--box", "1,2,3,4", "--point", "1,2"], "cannot be used with"),
+        (&["tag", "--point", "1,two"], "\"two\" is no number"),
+        (&["untag", "first"], "invalid value"),
+        (&["watch", "--max-rate", "0"], "above 0"),
+        (&["watch", "--masks"], "--json"),
+        (&["demo", "--objects", "65"], "65"),
+        (&["replay", "."], "--tag"),
+        (&["replay", ".", "--tag", "cup=7"], "a box X,Y,WIDTH,HEIGHT, a point X,Y or a mask FILE.png"),
+        (&["eval", "--model", "bundled"], "--davis"),
+        (&["generate", "pdf", "x"], "unrecognized"),
+    ] {
+        let (code, out, errors) = run(arguments);
+        assert_eq!((code, out.as_str()), (64, ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+    }
+}
+
+#[test]
+fn without_a_daemon_commands_say_how_to_start_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = ["--socket-dir", folder.path().to_str().unwrap()];
+    for command in [
+        &["tag", "--box", "1,2,3,4"][..],
+        &["untag", "1"],
+        &["rename", "1", "cup"],
+        &["reset"],
+        &["list"],
+        &["status"],
+        &["snapshot", "-"],
+        &["reload"],
+        &["watch"],
+    ] {
+        let (code, out, errors) = run(&[command, &place].concat());
+        assert_eq!((code, out.as_str()), (69, ""), "{command:?}: {errors}");
+        assert!(errors.starts_with("tagalong: no daemon answers at "), "{command:?}: {errors}");
+        assert!(errors.contains("`tagalong run --config FILE`"), "{command:?}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{command:?}: {errors}");
+    }
+}
+
+#[test]
+fn the_environment_names_the_folder_of_the_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = tagalong(&["list"]).env("TAGALONG_SOCKET_DIR", folder.path()).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains(folder.path().to_str().unwrap()), "{errors}");
+}
+
+#[test]
+fn a_file_that_is_not_there_or_damaged_is_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mask.png");
+    let name = file.to_str().unwrap();
+    let (code, _, errors) = run(&["tag", "--mask", name]);
+    assert_eq!(code, 66, "{errors}");
+    assert!(errors.contains(name), "{errors}");
+    std::fs::write(&file, "no picture").unwrap();
+    let (code, _, errors) = run(&["tag", "--mask", name]);
+    assert_eq!(code, 65, "{errors}");
+    assert!(errors.contains(name), "{errors}");
+}
+
+#[test]
+fn bad_configurations_are_78_with_every_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    std::fs::write(&file, "[track]\nmin_scor = 0.5\n\n[log]\nlevel = \"loud\"\n").unwrap();
+    let name = file.to_str().unwrap();
+    for command in
+        [&["check", name][..], &["run", "--config", name], &["replay", ".", "--tag", "1,2", "--config", name]]
+    {
+        let (code, _, errors) = run(command);
+        assert_eq!(code, 78, "{command:?}: {errors}");
+        for expected in [format!("{name}:2:1"), "min_score".into(), format!("{name}:5:"), "level".into()] {
+            assert!(errors.contains(&expected), "{command:?}: {expected} in {errors}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_preset_is_told_with_those_that_there_are() {
+    let (code, _, errors) = run(&["eval", "--model", "bundled", "--davis", ".", "--preset", "dyno"]);
+    assert_eq!(code, 64, "{errors}");
+    assert!(errors.contains("dino and soft"), "{errors}");
+}
+
+#[test]
+fn devices_are_listed_for_people_and_programs() {
+    let (code, out, errors) = run(&["devices"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(!out.is_empty());
+    let (code, out, _) = run(&["devices", "--json"]);
+    assert_eq!(code, 0);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(value["devices"].is_array());
+}
+
+#[test]
+fn nobody_minds_a_closed_standard_output() {
+    for arguments in [&["devices"][..], &["devices", "--json"], &["--help"], &["help", "tag"], &["--version"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = tagalong(arguments).stdout(writer).output().unwrap();
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn man_pages_and_completions_are_generated() {
+    let folder = tempfile::tempdir().unwrap();
+    let generate = |what: &str| {
+        let target = folder.path().join(what);
+        let (code, _, errors) = run(&["generate", what, target.to_str().unwrap()]);
+        assert_eq!(code, 0, "{errors}");
+        let files = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
+        let mut names: Vec<String> = files
+            .map(|file| {
+                assert!(std::fs::metadata(&file).unwrap().len() > 100, "{}", file.display());
+                name_of(&file)
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(generate("completions"), ["_tagalong", "tagalong.bash", "tagalong.fish"]);
+    let pages = generate("man");
+    for command in COMMANDS.iter().filter(|command| command.first() != Some(&"generate")) {
+        let page = [&["tagalong"], *command].concat().join("-") + ".1";
+        assert!(pages.contains(&page), "{page} in {pages:?}");
+    }
+    assert!(!pages.iter().any(|page| page.contains("generate")), "{pages:?}");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(run(&["generate", "man", file.to_str().unwrap()]).0, 73);
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name().unwrap().to_str().unwrap().to_owned()
+}
