@@ -57,7 +57,7 @@ fn ground(seed: u64, width: usize, height: usize, unit: f32) -> Vec<u8> {
     let mut broad = Noise::new(random.bits(), width, 0.55 * unit, 5);
     let mut patches = Noise::new(random.bits(), width, 0.3 * unit, 5);
     let mut veins = Noise::new(random.bits(), width, 0.22 * unit, 4);
-    let mut grain = Noise::new(random.bits(), width, (0.009 * unit).max(2.0), 2);
+    let mut grain = Noise::new(random.bits(), width, (0.009 * unit).clamp(2.0, 4.5), 2);
     let mut rows = [const { Vec::new() }; 4];
     let mut pixels = Vec::with_capacity(width * height * 3);
     for y in 0..height {

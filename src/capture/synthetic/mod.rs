@@ -2,7 +2,8 @@
 //! drifts, pass behind each other, leave and return, in changing light and sensor noise. What it shows follows
 //! from its options and the number of the frame alone, and the exact mask of every object is known.
 //!
-//! Every frame is byte for byte the same on every machine: see [`arithmetic`].
+//! Every frame is byte for byte the same on every machine: see [`arithmetic`]. The plan begins again after 153.6
+//! seconds, exactly where it began; only the noise never repeats.
 //!
 //! Object 1 is whole, in view and in front of everything for the first three seconds, so that it can be tagged in
 //! frame 0. Of two objects or more, each passes behind another within the first ten seconds, and the last one
@@ -81,8 +82,8 @@ pub enum SceneError {
     Noise(f32),
 }
 
-/// A scene, ready to be rendered at any moment. Making one takes tens of milliseconds, a frame of 640x480 pixels
-/// then a few.
+/// A scene, ready to be rendered at any moment. Making one of 640x480 pixels takes tens of milliseconds, a frame of
+/// it then about half of one.
 pub struct Scene {
     options: SceneOptions,
     /// (objects)

@@ -101,7 +101,8 @@ impl Outline {
         let cell = (at as usize).min(DIRECTIONS - 1);
         let (a, b) = (self.reach[cell], self.reach[cell + 1]);
         let reach = a + (b - a) * (at - cell as f64) as f32;
-        let slope = (b - a) * (DIRECTIONS as f32 / std::f32::consts::TAU) / reach;
+        // Beyond a sharp corner the outline does not go on as its slope says: unbounded, it would grow a thread.
+        let slope = ((b - a) * (DIRECTIONS as f32 / std::f32::consts::TAU) / reach).clamp(-2.5, 2.5);
         (reach - from_centre) / (1.0 + slope * slope).sqrt()
     }
 

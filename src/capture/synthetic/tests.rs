@@ -219,12 +219,22 @@ fn the_light_changes_slowly_and_in_steps() {
 #[test]
 fn noise_is_as_strong_as_asked_and_differs_from_frame_to_frame() {
     let options = SceneOptions { width: 320, height: 240, noise: 0.0, light_changes: false, ..SceneOptions::default() };
-    let clean = rendered(&Scene::new(options.clone()).unwrap(), 0);
+    let clean = Scene::new(options.clone()).unwrap();
     for noise in [1.0, 2.5, 8.0] {
-        let noisy = rendered(&Scene::new(SceneOptions { noise, ..options.clone() }).unwrap(), 0);
-        let differences = noisy.rgb.iter().zip(&clean.rgb).map(|(a, b)| f64::from(*a) - f64::from(*b));
-        let variance = differences.map(|d| d * d).sum::<f64>() / clean.rgb.len() as f64;
+        let noisy = Scene::new(SceneOptions { noise, ..options.clone() }).unwrap();
+        let of_frame = |index: u64| -> Vec<f64> {
+            let (with, without) = (rendered(&noisy, index).rgb, rendered(&clean, index).rgb);
+            with.iter().zip(&without).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
+        };
+        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / a.len() as f64;
+        let (first, second) = (of_frame(0), of_frame(1));
+        let variance = product(&first, &first);
         assert!((variance.sqrt() / f64::from(noise) - 1.0).abs() < 0.1, "{noise}: {}", variance.sqrt());
+        // What rounding took from the frames without noise is much the same in both.
+        let correlation = product(&first, &second) / variance;
+        assert!(correlation.abs() < 0.1, "{noise}: frames correlate by {correlation}");
+        let rows = product(&first[..320 * 3 * 239], &first[320 * 3..]) / variance;
+        assert!(rows.abs() < 0.05, "{noise}: rows correlate by {rows}");
     }
 }
 
