@@ -27,11 +27,15 @@ EXAMPLES
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// A man page of each command.
+    ///
+    /// Section 1, one file for each command: tagalong.1, tagalong-tag.1 and so on.
     Man {
         /// The folder to write to; made if it is not there
         dir: PathBuf,
     },
     /// Completions for bash, zsh and fish.
+    ///
+    /// Under the names by which each shell looks for them.
     Completions {
         /// The folder to write to; made if it is not there
         dir: PathBuf,

@@ -125,7 +125,8 @@ impl Camera {
         let mean = |stage: fn(&Latency) -> f32| {
             self.recent.iter().map(|(_, latency)| stage(latency)).sum::<f32>() / self.recent.len().max(1) as f32
         };
-        let stages: [(&str, fn(&Latency) -> f32); 5] = [
+        type Stage = (&'static str, fn(&Latency) -> f32);
+        let stages: [Stage; 5] = [
             ("queue", |latency| latency.queue),
             ("preprocess", |latency| latency.preprocess),
             ("embed", |latency| latency.embed),

@@ -76,8 +76,7 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
         TractBackbone::new(&files.onnx, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
     let cosine = files.probe_cosine(&mut backbone)?;
     let least = manifest.precision.least_cosine();
-    // Written so that a cosine that is no number is refused too.
-    if !(cosine >= least) {
+    if cosine.is_nan() || cosine < least {
         return Err(LoadError::Probe { path: files.onnx_path, cosine, least });
     }
     backbone.spec_mut().probe_cosine = cosine;

@@ -260,11 +260,8 @@ fn edge_weights() -> Vec<f32> {
     let mut weights = Vec::new();
     for [cosine, sine] in directions() {
         for share in OPPONENTS[0] {
-            for row in 0..3 {
-                for col in 0..3 {
-                    weights.push(share * (cosine * SOBEL[0][row][col] + sine * SOBEL[1][row][col]));
-                }
-            }
+            let taps = SOBEL[0].as_flattened().iter().zip(SOBEL[1].as_flattened());
+            weights.extend(taps.map(|(across, down)| share * (cosine * across + sine * down)));
         }
     }
     weights

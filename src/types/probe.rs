@@ -26,7 +26,9 @@ pub fn probe_image(width: usize, height: usize) -> Vec<u8> {
                 let base = match cell % 3 {
                     0 => wave,
                     1 => (wave + 3 * colour) / 4,
-                    _ => (wave + if (x + y * (cell >> 30)) / 5 % 2 == 0 { colour } else { 255 - colour }) / 2,
+                    _ => {
+                        (wave + if ((x + y * (cell >> 30)) / 5).is_multiple_of(2) { colour } else { 255 - colour }) / 2
+                    }
                 };
                 let noise = mix((y.wrapping_mul(65_537).wrapping_add(x)).wrapping_mul(3).wrapping_add(channel)) % 25;
                 pixels.push((base + noise).saturating_sub(12).min(255) as u8);
