@@ -66,8 +66,11 @@ fn examples_parse() {
             let commands = line.split(['|', '&', '(', ')', ';', '>']).map(str::trim);
             let parts = commands.map(|part| part.rsplit("xargs -n1 ").next().unwrap_or(part));
             for part in parts.filter(|part| part.starts_with("tagalong ")) {
-                let mut words: Vec<&str> =
-                    part.split_whitespace().skip(1).map(|word| word.trim_matches('\'')).collect();
+                // What is quoted is one word.
+                let quoted =
+                    |(i, text): (usize, &str)| if i % 2 == 1 { text.replace(' ', "_") } else { text.to_owned() };
+                let part: String = part.split('\'').enumerate().map(quoted).collect();
+                let mut words: Vec<&str> = part.split_whitespace().skip(1).collect();
                 if line.contains("xargs") && words == ["untag"] {
                     words.push("3");
                 }

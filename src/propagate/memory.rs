@@ -2,7 +2,7 @@
 //!
 //! The published rule knows one reference frame for all. Here objects come at any frame, and each must be
 //! followed as if it were alone: its labels come from its own reference frame and from those context frames
-//! that are newer. Objects of one reference frame form a [`Cohort`]. What several cohorts use is searched
+//! that are newer. Objects of one reference frame form a cohort. What several cohorts use is searched
 //! once, and since labels of an object depend on nothing but where its neighbours lie, no object disturbs
 //! another: they meet only in the arg-max.
 

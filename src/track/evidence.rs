@@ -20,7 +20,7 @@ pub struct Evidence {
 pub const SCORE_WEIGHTS: [f32; 5] = [-4.0, 4.0, 1.5, 10.0, -0.8];
 
 impl Evidence {
-    /// The values that [`SCORE_WEIGHTS`] weigh.
+    /// The values that the weights are for.
     pub fn terms(&self) -> [f32; 5] {
         [1.0, self.label_mass, self.similarity, self.margin, self.size_ratio.max(0.01).ln().abs().min(3.0)]
     }
