@@ -135,6 +135,13 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).enumerate().map(|(i, (a, b))| (a - b).abs() * STD[i / plane] * 255.0).fold(0.0, f32::max)
 }
 
+/// The mean difference, in steps of 8-bit colour.
+fn mean_difference(a: &[f32], b: &[f32]) -> f32 {
+    let plane = a.len() / 3;
+    let sum: f32 = a.iter().zip(b).enumerate().map(|(i, (a, b))| (a - b).abs() * STD[i / plane] * 255.0).sum();
+    sum / a.len() as f32
+}
+
 const RAW: [PixelFormat; 6] =
     [PixelFormat::Yuyv, PixelFormat::Uyvy, PixelFormat::Nv12, PixelFormat::Grey, PixelFormat::Rgb3, PixelFormat::Bgr3];
 
@@ -156,7 +163,11 @@ proptest! {
         Preprocessor::new(out_width, out_height, MEAN, STD).run(&pixels, &mut out).unwrap();
         prop_assert_eq!((out.width, out.height), (out_width, out_height));
         let expected = oracle(&rgb, (width, height), (out_width, out_height));
-        prop_assert!(difference(&out.data, &expected) <= 3.0, "differs by {}", difference(&out.data, &expected));
+        // Planes are rounded to 8 bits after each of the two passes. What that does to Cb counts twice in blue.
+        let most = if matches!(format, PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Nv12) { 6.0 } else { 3.0 };
+        prop_assert!(difference(&out.data, &expected) <= most, "differs by {}", difference(&out.data, &expected));
+        let mean = mean_difference(&out.data, &expected);
+        prop_assert!(mean <= 1.0, "differs by {} in the mean", mean);
     }
 }
 
