@@ -15,8 +15,9 @@ pub struct Evidence {
 
 /// Weights of the logistic score: constant, label mass, similarity, margin, |ln size ratio|.
 ///
-/// Fitted by `cargo run --release --example calibrate` on the synthetic scene, where a box and mask count as
-/// right when the mask's IoU with the exact one is at least 0.5.
+/// Set by hand so that each kind of evidence counts the way it should; `cargo run --release --example calibrate`
+/// holds them against the synthetic scene, where a mask counts as right when its IoU with the exact one is at
+/// least 0.5. `docs/score.md` tells how well they hold.
 pub const SCORE_WEIGHTS: [f32; 5] = [-4.0, 4.0, 1.5, 10.0, -0.8];
 
 impl Evidence {
