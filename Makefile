@@ -53,7 +53,7 @@ test-camera: build
 	scripts/setup.sh camera
 	capture_test=$$(cargo test --release --locked --no-run --message-format json --test camera_capture | \
 		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
-	../shared/vm/vmrun.sh tests/vm/camera.sh $(PROGRAM) "$$capture_test"
+	VM_TIMEOUT=$${VM_TIMEOUT:-900} ../shared/vm/vmrun.sh tests/vm/camera.sh $(PROGRAM) "$$capture_test"
 
 bench:
 	scripts/setup.sh build

@@ -274,7 +274,6 @@ fn masks_of_the_reference_score_as_it_says() {
 }
 
 #[test]
-#[ignore = "the eval command is not joined yet"]
 fn scores_are_those_of_the_reference() {
     for preset in ["dino", "soft"] {
         let save = tempfile::tempdir().unwrap();
@@ -288,7 +287,6 @@ fn scores_are_those_of_the_reference() {
 }
 
 #[test]
-#[ignore = "the eval command is not joined yet"]
 fn masks_are_those_of_the_reference() {
     for (preset, options) in [("dino", &[][..]), ("soft", &["--soft-seed", "--no-min-max"])] {
         let Some((theirs, _)) = save_reference(options) else { return };

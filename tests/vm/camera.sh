@@ -66,7 +66,7 @@ tracked() { "$tagalong" list --json | grep -q '"state": *"tracked"'; }
 v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
 
 if [ -n "$capture_test" ]; then
-    "$capture_test" --nocapture || fail "the capture test"
+    "$capture_test" --test-threads=1 --nocapture || fail "the capture test"
 fi
 
 for format in YUYV UYVY NV12 GREY RGB3; do
