@@ -86,6 +86,10 @@ fn no_room_imports_what_it_may_not() {
     let mut wrong = Vec::new();
     for room in STEPS.into_iter().chain(["types"]) {
         for file in sources(&root.join(room)) {
+            // Tests may use what they hold a room against.
+            if file.to_string_lossy().ends_with("_tests.rs") {
+                continue;
+            }
             for name in imports(&fs::read_to_string(&file).unwrap()) {
                 if name != room && !allowed(room).contains(&name.as_str()) {
                     wrong.push(format!("{} uses crate::{name}", file.strip_prefix(&root).unwrap().display()));

@@ -236,3 +236,7 @@ fn check_digest(path: &Path, bytes: &[u8], expected: &str) -> Result<(), LoadErr
 fn hex_digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
