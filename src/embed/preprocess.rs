@@ -7,11 +7,8 @@
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
 
+use crate::picture::{self, PictureError};
 use crate::types::{InputTensor, PixelBuf, PixelFormat};
 
 /// Makes frames ready for one model and one input size. Its buffers grow with the first frame of a kind, and
@@ -54,7 +51,7 @@ struct RowScratch {
 #[derive(Debug, thiserror::Error)]
 pub enum PreprocessError {
     #[error("a Motion-JPEG frame cannot be decoded: {0}")]
-    Jpeg(String),
+    Jpeg(#[from] PictureError),
     #[error("a Motion-JPEG frame holds {got_width}x{got_height} pixels, but the camera said {width}x{height}")]
     JpegSize { width: usize, height: usize, got_width: usize, got_height: usize },
     #[error("a frame of {width}x{height} pixels cannot be resized: {problem}")]
@@ -285,25 +282,14 @@ fn resize<P: PixelTrait>(
     resizer.resize_typed(&part, &mut resized, &options).map_err(|e| failed(e.to_string()))
 }
 
-/// Pixels; a JPEG that claims more is refused before anything is set aside for it.
-const MAX_SIDE: usize = 16_384;
-
 /// Decodes into `out`: (height, width, 3).
 fn decode_jpeg(pixels: &PixelBuf, out: &mut Vec<u8>) -> Result<(), PreprocessError> {
     let (width, height) = (pixels.width, pixels.height);
-    let options = DecoderOptions::default()
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-        .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(pixels.bytes()), options);
-    decoder.decode_headers().map_err(|e| PreprocessError::Jpeg(e.to_string()))?;
-    let info = decoder.info().ok_or_else(|| PreprocessError::Jpeg("it has no header".into()))?;
-    let (got_width, got_height) = (usize::from(info.width), usize::from(info.height));
+    let (got_width, got_height) = picture::decode_jpeg(pixels.bytes(), out)?;
     if (got_width, got_height) != (width, height) {
         return Err(PreprocessError::JpegSize { width, height, got_width, got_height });
     }
-    out.resize(width * height * 3, 0);
-    decoder.decode_into(out).map_err(|e| PreprocessError::Jpeg(e.to_string()))
+    Ok(())
 }
 
 /// BT.601, limited range: what one step of luma is worth, and one step of chroma to red, green (u, v) and blue.

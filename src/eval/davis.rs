@@ -159,7 +159,7 @@ impl Sequence {
         let at = |source| DavisError::Picture { path: path.clone(), source };
         let bytes = fs::read(path).map_err(|source| DavisError::Io { path: path.clone(), source })?;
         let mut rgb = Vec::new();
-        let (width, height) = picture::decode_jpeg(&bytes, &mut rgb).map_err(at)?;
+        let (width, height) = picture::decode(&bytes, &mut rgb).map_err(at)?;
         self.check_size(path, (width, height))?;
         let pixels = PixelBuf::packed(PixelFormat::Rgb3, width, height, rgb)
             .map_err(|error| at(PictureError::Damaged(error.to_string())))?;

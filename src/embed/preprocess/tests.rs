@@ -230,6 +230,30 @@ fn a_motion_jpeg_frame_is_decoded_in_full_range() {
     assert!(difference < 6.0, "differs by {difference}, more than compression does");
 }
 
+/// Many cameras leave out the Huffman tables, which are always the same.
+#[test]
+fn a_motion_jpeg_frame_needs_no_huffman_tables() {
+    let (file, _) = jpeg(160, 120);
+    let mut bare = file[..2].to_vec();
+    let mut at = 2;
+    while file[at + 1] != 0xda {
+        let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+        if file[at + 1] != 0xc4 {
+            bare.extend_from_slice(&file[at..end]);
+        }
+        at = end;
+    }
+    bare.extend_from_slice(&file[at..]);
+    assert!(bare.len() < file.len());
+    let [bare, whole] = [bare, file].map(|bytes| {
+        let pixels = PixelBuf::packed(PixelFormat::Mjpg, 160, 120, bytes).unwrap();
+        let mut out = InputTensor::default();
+        Preprocessor::new(96, 80, MEAN, STD).run(&pixels, &mut out).unwrap();
+        out.data
+    });
+    assert_eq!(bare, whole);
+}
+
 #[test]
 fn a_broken_or_surprising_jpeg_is_an_error() {
     let (file, _) = jpeg(160, 120);
