@@ -54,10 +54,13 @@ pub fn open(config: &CameraConfig, pace: Pace, resume_from: u64) -> Result<Box<d
             Err(SourceError::Unsupported("this build has no nokhwa; build with `--features nokhwa`".into()))
         }
         SourceKind::Images => Ok(Box::new(images::ImageSource::open(config, pace, resume_from)?)),
-        SourceKind::Synthetic => Ok(Box::new(match pace {
-            Pace::Live => synthetic::SyntheticSource::new(config)?,
-            Pace::Lossless => synthetic::SyntheticSource::lossless(config)?,
-        })),
+        SourceKind::Synthetic => {
+            let source = match pace {
+                Pace::Live => synthetic::SyntheticSource::new(config)?,
+                Pace::Lossless => synthetic::SyntheticSource::lossless(config)?,
+            };
+            Ok(Box::new(source.from_frame(resume_from)))
+        }
     }
 }
 

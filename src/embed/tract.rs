@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use ndarray::{ArrayViewMut2, s};
 use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
@@ -163,21 +164,15 @@ impl OutputLayout {
         if self.dim_of(output.shape(), grid) != Some(dim) {
             return Err(EmbedError::Output(self.wrong_shape(output.shape(), grid)));
         }
-        let values = output.try_as_plain_ram().and_then(|plain| plain.as_slice::<f32>());
-        let values = values.map_err(|e| EmbedError::Output(one_line(e)))?;
-        let patches = &values[values.len() - grid.len() * dim..];
-        if self.dropped_dimensions.is_empty() {
-            out.copy_from_slice(patches);
-            return Ok(());
-        }
+        let tokens = output.to_plain_array_view::<f32>().map_err(|e| EmbedError::Output(one_line(e)))?;
+        let patches = tokens.slice(s![0, tokens.shape()[1] - grid.len().., ..]); // (patches, dim)
         let kept = dim - self.dropped_dimensions.len();
-        for (row, out) in patches.chunks_exact(dim).zip(out.chunks_exact_mut(kept)) {
-            let (mut from, mut to) = (0, 0);
-            for &dropped in self.dropped_dimensions.iter().chain([&dim]) {
-                let run = dropped - from;
-                out[to..to + run].copy_from_slice(&row[from..dropped]);
-                (from, to) = (dropped + 1, to + run);
-            }
+        let mut out = ArrayViewMut2::from_shape((grid.len(), kept), out).expect("out holds a row for each patch");
+        let (mut from, mut to) = (0, 0);
+        for &dropped in self.dropped_dimensions.iter().chain([&dim]) {
+            let run = dropped - from;
+            out.slice_mut(s![.., to..to + run]).assign(&patches.slice(s![.., from..dropped]));
+            (from, to) = (dropped + 1, to + run);
         }
         Ok(())
     }

@@ -11,7 +11,11 @@ const ATTRIBUTE_INT: i32 = 2;
 const ATTRIBUTE_STRING: i32 = 3;
 const ATTRIBUTE_INTS: i32 = 7;
 const FLOAT: i32 = 1;
+const INT8: i32 = 3;
 const INT64: i32 = 7;
+
+/// The element type that a `Cast` to floats names.
+pub const TO_FLOAT: i64 = FLOAT as i64;
 
 /// A value of the graph, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl Graph {
 
     /// Names `value` as an output of floats of this shape.
     pub fn output(&mut self, name: &str, value: &Value, shape: &[Side<'_>]) {
-        self.push("Identity", std::slice::from_ref(value), name, &[]);
+        self.push("Identity", &[value], &[name.to_owned()], &[]);
         self.graph.output.push(value_info(name, shape));
     }
 
@@ -67,12 +71,30 @@ impl Graph {
         self.constant(TensorProto { dims, data_type: INT64, int64_data: data.to_vec(), ..TensorProto::default() })
     }
 
+    /// Constant 8-bit integers.
+    pub fn int8s(&mut self, dims: &[i64], data: &[i8]) -> Value {
+        debug_assert_eq!(dims.iter().product::<i64>(), data.len() as i64);
+        let raw_data = data.iter().map(|v| v.cast_unsigned()).collect();
+        self.constant(TensorProto { dims: dims.to_vec(), data_type: INT8, raw_data, ..TensorProto::default() })
+    }
+
     /// A node with one output.
     pub fn node(&mut self, operator: &str, inputs: &[&Value], attributes: &[Attribute<'_>]) -> Value {
+        let [output] = self.nodes(operator, inputs, attributes);
+        output
+    }
+
+    /// A node with `N` outputs.
+    pub fn nodes<const N: usize>(
+        &mut self,
+        operator: &str,
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+    ) -> [Value; N] {
         let name = format!("{}_{}", operator.to_lowercase(), self.graph.node.len());
-        let inputs: Vec<Value> = inputs.iter().map(|value| (*value).clone()).collect();
-        self.push(operator, &inputs, &name, attributes);
-        Value(name)
+        let outputs: [String; N] = std::array::from_fn(|i| if i == 0 { name.clone() } else { format!("{name}_{i}") });
+        self.push(operator, inputs, &outputs, attributes);
+        outputs.map(Value)
     }
 
     /// The model's bytes.
@@ -88,11 +110,11 @@ impl Graph {
         model.encode_to_vec()
     }
 
-    fn push(&mut self, operator: &str, inputs: &[Value], name: &str, attributes: &[Attribute<'_>]) {
+    fn push(&mut self, operator: &str, inputs: &[&Value], outputs: &[String], attributes: &[Attribute<'_>]) {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|value| value.0.clone()).collect(),
-            output: vec![name.to_owned()],
-            name: format!("node_{name}"),
+            output: outputs.to_vec(),
+            name: format!("node_{}", outputs[0]),
             op_type: operator.to_owned(),
             attribute: attributes.iter().map(attribute).collect(),
             ..NodeProto::default()

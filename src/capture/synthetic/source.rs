@@ -16,6 +16,8 @@ pub struct SyntheticSource {
     scene: Arc<Scene>,
     format: PixelFormat,
     pace: Pace,
+    /// Index of the frame that it began with.
+    first: u64,
     /// The next frame's index.
     next: u64,
     rendered: SceneFrame,
@@ -69,10 +71,16 @@ impl SyntheticSource {
             scene: Arc::new(scene),
             format,
             pace,
+            first: 0,
             next: 0,
             rendered: SceneFrame::default(),
             pool: BufferPool::default(),
         })
+    }
+
+    /// The same camera, with `index` for its first frame.
+    pub fn from_frame(self, index: u64) -> SyntheticSource {
+        SyntheticSource { first: index, next: index, ..self }
     }
 
     /// The scene that is filmed, for its truth.
@@ -98,9 +106,10 @@ impl SyntheticSource {
         PixelBuf::new(self.format, width, height, stride, bytes).expect("a whole frame was written")
     }
 
-    /// The moment from the first frame on at which frame `index` is due.
+    /// How long after the first frame frame `index` is due.
     fn due(&self, index: u64) -> Duration {
-        Duration::from_micros(u64::try_from(self.scene.time_us(index)).unwrap_or(u64::MAX))
+        let us = self.scene.time_us(index) - self.scene.time_us(self.first);
+        Duration::from_micros(u64::try_from(us).unwrap_or(u64::MAX))
     }
 
     /// Which frame is to be filmed, and the stamp once it is: waits until its time has come.
@@ -113,7 +122,8 @@ impl SyntheticSource {
         let now = time.now();
         let start = *start.get_or_insert(now);
         // The newest frame whose time has come; the one after the last delivered where that is later.
-        let newest = self.scene.newest_at(now.saturating_duration_since(start).as_micros());
+        let elapsed_us = self.scene.time_us(self.first) + now.saturating_duration_since(start).as_micros();
+        let newest = self.scene.newest_at(elapsed_us);
         let index = newest.max(self.next);
         let due = start + self.due(index);
         if due > deadline {
@@ -267,6 +277,22 @@ mod tests {
         assert_eq!(time.now(), deadline, "it waits, and not for longer");
         let frame = source.next(deadline + Duration::from_secs(1)).unwrap().unwrap();
         assert_eq!((frame.meta.seq, frame.meta.dropped), (1, 0));
+    }
+
+    #[test]
+    fn a_camera_that_is_opened_again_goes_on_counting_and_does_not_wait() {
+        let time = TestTime(Arc::new(Mutex::new(Instant::now())));
+        let source = SyntheticSource::with_time(&config("RGB3", 10.0), Box::new(time.clone())).unwrap();
+        let mut source = source.from_frame(1_000);
+        let opened = time.now();
+        for (seq, after_ms) in [(1_000, 0), (1_001, 100), (1_002, 200)] {
+            let frame = source.next(time.now() + Duration::from_secs(1)).unwrap().unwrap();
+            assert_eq!((frame.meta.seq, frame.meta.dropped), (seq, 0));
+            assert_eq!(time.now(), opened + Duration::from_millis(after_ms));
+        }
+        time.sleep(Duration::from_millis(350));
+        let frame = source.next(time.now() + Duration::from_secs(1)).unwrap().unwrap();
+        assert_eq!((frame.meta.seq, frame.meta.dropped), (1_005, 2));
     }
 
     #[test]
