@@ -28,6 +28,7 @@ until_true() {
     done
 }
 
+declare -A by=()
 start() { # FORMAT
     cat >"$work/tagalong.toml" <<EOF
 state_dir = "$work/state"
@@ -40,7 +41,7 @@ lost_after_s = 5
 [[camera]]
 name = "vivid"
 source = "v4l2"
-device = "$device"
+device = "${by[$1]:-$device}"
 format = "$1"
 width = 640
 height = 360
@@ -69,6 +70,16 @@ if [ -n "$capture_test" ]; then
     "$capture_test" --test-threads=1 --nocapture || fail "the capture test"
 fi
 
+"$tagalong" devices >"$work/devices"
+cat "$work/devices"
+for part in "$device" YUYV NV12 640x360; do
+    grep -q "$part" "$work/devices" || fail "devices does not tell of $part"
+done
+
+# By its path, by the name that a link gives it, and found by itself.
+mkdir -p /dev/v4l/by-id
+ln -sf "../../${device#/dev/}" /dev/v4l/by-id/usb-virtual-video-index0
+by=([UYVY]=/dev/v4l/by-id/usb-virtual-video-index0 [NV12]=auto)
 for format in YUYV UYVY NV12 GREY RGB3; do
     start "$format"
     until_true 40 reports_above 1 || fail "$format: no frames"
