@@ -1,9 +1,8 @@
 //! What the pipeline adds to the backbone and the propagation, at 640x480: at most 3 ms a frame is allowed.
 //!
-//! `cargo bench --bench pipeline` first runs the daemon's own threads and its server on the built-in scene, with
-//! a backbone that costs nothing, and reads the reports as a client does, masks included: from a frame's capture
-//! to its report in the client's hands, less what the backbone and the propagation took. Then divan's timings of
-//! the parts.
+//! `cargo bench --bench pipeline` first runs the daemon's own threads and its server on the built-in scene, and
+//! reads the reports as a client does, masks included: from a frame's capture to its report in the client's hands,
+//! less what the backbone and the propagation took. Then divan's timings of the parts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
 use tagalong::capture::{CameraConfig, SourceKind};
 use tagalong::clock;
 use tagalong::config::Config;
-use tagalong::embed::{Backbone, BackboneSpec, EmbedError, Preprocessor};
+use tagalong::embed::{self, Backbone, Embedder, ModelConfig, Preprocessor};
 use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
 use tagalong::serve::client::{ControlClient, Event, TracksClient};
@@ -29,7 +28,6 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 const GRID: PatchGrid = PatchGrid { rows: 30, cols: 40, patch: 16 };
 const OBJECTS: usize = 4;
-const DIM: usize = 4;
 /// Frames that are measured, after as many that warm up.
 const FRAMES: usize = 150;
 
@@ -38,41 +36,10 @@ fn main() {
     divan::main();
 }
 
-/// Colours in the middle of each patch: the objects of the scene differ in them, and they cost next to nothing.
-struct Colours(BackboneSpec);
-
-impl Colours {
-    fn new() -> Colours {
-        Colours(BackboneSpec {
-            name: "colours".into(),
-            family: "benchmark".into(),
-            sha256: String::new(),
-            grids: vec![GRID],
-            dim: DIM,
-            mean: [0.45; 3],
-            std: [0.25; 3],
-            probe_cosine: 1.0,
-        })
-    }
-}
-
-impl Backbone for Colours {
-    fn spec(&self) -> &BackboneSpec {
-        &self.0
-    }
-
-    fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
-        for patch in 0..GRID.len() {
-            let (row, col) = (patch / GRID.cols * GRID.patch + 8, patch % GRID.cols * GRID.patch + 8);
-            for channel in 0..3 {
-                let at = (channel * input.height + row) * input.width + col;
-                out.data[patch * DIM + channel] = input.data[at];
-            }
-            out.data[patch * DIM + 3] = 0.3;
-        }
-        out.normalise();
-        Ok(())
-    }
+/// The bundled model, on one thread.
+fn backbone() -> Box<dyn Backbone> {
+    let model = ModelConfig { manifest: "bundled".into(), input: "480x640".into(), threads: 1 };
+    embed::load(&model).expect("the bundled model loads")
 }
 
 fn camera(format: &str) -> CameraConfig {
@@ -83,6 +50,7 @@ fn camera(format: &str) -> CameraConfig {
         width: WIDTH,
         height: HEIGHT,
         fps: 30.0,
+        objects: OBJECTS,
         ..Config::builtin().camera[0].clone()
     }
 }
@@ -136,7 +104,7 @@ fn run(format: &str, folder: &Path) -> Vec<Measured> {
     config.serve.directory = folder.into();
     let serve = config.serve.clone();
     let ids = TrackIds::ephemeral();
-    let prepared = Prepared::new(config, None, Box::new(Colours::new()), GRID, ids, Heart::default);
+    let prepared = Prepared::new(config, None, backbone(), GRID, ids, Heart::default);
     let daemon = prepared.daemon();
     let hello = Hello::new("benchmark", daemon.boot_id(), Vec::new());
     let server = Server::start(&serve, hello, daemon, Activated::default()).expect("the server starts");
@@ -155,7 +123,7 @@ fn run(format: &str, folder: &Path) -> Vec<Measured> {
         if !tagged {
             for seed in boxes(report.seq) {
                 // What has moved on, or is hidden, is not tagged.
-                let _ = control.tag(None, seed, None, None);
+                let _ = control.tag(None, seed, None, Some(report.seq));
             }
             tagged = true;
         }
@@ -211,15 +179,11 @@ fn meta(seq: u64) -> FrameMeta {
 fn session(objects: usize) -> (Session, Features) {
     let (scene, rgb) = rgb(objects);
     let pixels = PixelBuf::packed(PixelFormat::Rgb3, WIDTH, HEIGHT, rgb).expect("a whole frame");
-    let mut input = InputTensor::default();
-    let mut colours = Colours::new();
-    let spec = colours.spec().clone();
-    let mut preprocessor = Preprocessor::new(GRID.input_width(), GRID.input_height(), spec.mean, spec.std);
-    preprocessor.run(&pixels, &mut input).expect("a whole frame");
-    let mut features = Features::zeros(GRID, DIM);
-    colours.embed(&input, &mut features).expect("it cannot fail");
+    let mut embedder = Embedder::new(backbone(), GRID);
+    let mut features = embedder.empty_features();
+    embedder.embed(&pixels, &mut features).expect("a whole frame");
     let config = Config::builtin();
-    let mut session = Session::new(config.propagation().clone(), config.track.clone(), GRID, DIM);
+    let mut session = Session::new(config.propagation().clone(), config.track.clone(), GRID, embedder.dim());
     session.step(&meta(0), &features);
     for number in 1..=objects {
         if let Some(bounds) = scene.silhouette(0, number).bounds() {
@@ -236,6 +200,24 @@ fn masks_measures_states(bencher: divan::Bencher, objects: usize) {
     let (mut session, features) = session(objects);
     session.propagate(&features);
     let mut seq = 1;
+    bencher.bench_local(|| {
+        seq += 1;
+        session.observe(&meta(seq))
+    });
+}
+
+/// Objects that were tagged and are not there any more: each is looked for.
+#[divan::bench(args = [1, 4, 16, 64])]
+fn lost_objects(bencher: divan::Bencher, objects: usize) {
+    let (mut session, mut features) = session(objects);
+    // A frame that is nothing like the one before it.
+    let dim = features.dim;
+    features.data.chunks_exact_mut(dim).for_each(|row| row.reverse());
+    features.data.rotate_left(dim * GRID.len() / 3);
+    for seq in 2..20 {
+        session.step(&meta(seq), &features);
+    }
+    let mut seq = 20;
     bencher.bench_local(|| {
         seq += 1;
         session.observe(&meta(seq))

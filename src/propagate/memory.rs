@@ -74,6 +74,8 @@ struct Scratch {
     keys: Vec<Keys>,
 }
 
+/// How many times as many patches as it had an object is looked for among.
+const SPREAD: usize = 4;
 /// The number that matches in a cohort's own reference frame bear; context frames bear their step's.
 const REFERENCE: u32 = u32::MAX - 1;
 
@@ -227,20 +229,30 @@ impl Propagator {
     }
 
     /// Where in the newest frame an object may be, looked for everywhere from its reference frame alone:
-    /// labels, (rows * cols).
+    /// labels, (rows * cols). Of the frame only what is most like the object is compared with the whole reference
+    /// frame, [`SPREAD`] times as many patches as the object had there; what is left out gets no label.
     pub fn look_everywhere(&self, key: ObjectKey) -> Option<Vec<f32>> {
         let newest = self.newest.as_ref()?;
         let (cohort, object) = self.find(key)?;
-        let mut matches = Matches::default();
-        matches.reset(self.grid.len(), self.config.top_k);
-        let frames = [(REFERENCE, &cohort.reference)];
-        affinity::search(self.kernel.as_ref(), newest, &frames, Reach::EVERYWHERE, None, &mut matches);
+        let n = self.grid.len();
+        let least = object.reference.iter().copied().fold(0.0, f32::max).min(0.5);
+        let inside: Vec<usize> = (0..n).filter(|p| least > 0.0 && object.reference[*p] >= least).collect();
+        let candidates = (SPREAD * inside.len()).min(n);
+        let last = candidates.checked_sub(1)?;
+        let likeness = affinity::likeness(self.kernel.as_ref(), &cohort.reference, &inside, &self.context.back()?.keys);
+        let mut sorted = likeness.clone();
+        let (_, least_alike, _) = sorted.select_nth_unstable_by(last, |a, b| b.total_cmp(a));
+        let wanted: Vec<usize> = (0..n).filter(|patch| likeness[*patch] >= *least_alike).collect();
+        let (kernel, k) = (self.kernel.as_ref(), self.config.top_k);
+        let matches = affinity::search_everywhere(kernel, newest, &wanted, &cohort.reference, k);
         let mut weights = Vec::new();
-        let label = |query| {
-            weigh(matches.of(query), self.config.temperature, &mut weights);
-            matches.of(query).iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum()
-        };
-        Some((0..self.grid.len()).map(label).collect())
+        let mut labels = vec![0.0; n];
+        for (i, patch) in wanted.into_iter().enumerate() {
+            weigh(matches.of(i), self.config.temperature, &mut weights);
+            labels[patch] =
+                matches.of(i).iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
+        }
+        Some(labels)
     }
 
     /// How much patches of the newest frame are like an object, and how much more than they are like what is

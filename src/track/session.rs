@@ -1,6 +1,7 @@
 //! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use super::TrackConfig;
 use super::evidence::Evidence;
@@ -23,6 +24,8 @@ pub struct Session {
     recent: VecDeque<FrameMeta>,
     field: LabelField,
     upsampler: Upsampler,
+    /// The object that was looked for last; ids only grow.
+    sought: Option<TrackId>,
 }
 
 /// A tagged object.
@@ -57,8 +60,12 @@ pub enum TagError {
 
 /// How fast the velocity follows what is seen, a frame.
 const VELOCITY_RATE: f64 = 0.4;
-/// Patches of an object that are compared with its reference, at most.
-const SAMPLES: usize = 32;
+/// Patches of an object that are compared with its reference, at most and at least, and those of all objects
+/// together: so many objects cost no more than some.
+const SAMPLES: RangeInclusive<usize> = 8..=32;
+const SAMPLES_OF_ALL: usize = 256;
+/// How many objects are looked for everywhere in one frame.
+const SOUGHT: usize = 2;
 /// What is found by looking everywhere must score at least this to be taken for the object.
 const REACQUIRE_SCORE: f32 = 0.5;
 /// ... and have this fraction of the reference's patches.
@@ -74,6 +81,7 @@ impl Session {
             recent: VecDeque::new(),
             field: LabelField::background(grid, 0),
             upsampler: Upsampler::default(),
+            sought: None,
         }
     }
 
@@ -105,22 +113,19 @@ impl Session {
         }
         let time = seconds(meta);
         let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence(o)).collect();
-        let mut reacquired = vec![false; self.objects.len()];
-        for (i, evidence) in evidence.iter().enumerate() {
-            self.objects[i].score = evidence.score();
-            if self.config.recover && self.objects[i].score < self.config.min_score {
-                reacquired[i] = self.look_everywhere(i);
-            }
+        for (object, evidence) in self.objects.iter_mut().zip(&evidence) {
+            object.score = evidence.score();
         }
+        let reacquired = self.seek();
         self.draw(meta.width, meta.height);
         let patch = self.memory.grid().pixels_per_patch(meta.width, meta.height).sqrt();
-        for (object, reacquired) in self.objects.iter_mut().zip(reacquired) {
+        for object in &mut self.objects {
             let area = object.mask.area() as f64;
             let bounds = object.mask.bounds();
             let sighting = Sighting {
                 time,
                 seen: area > 0.0 && (object.score >= self.config.min_score || !self.config.recover),
-                reacquired,
+                reacquired: reacquired.contains(&object.id),
                 area,
                 at_edge: bounds.is_some_and(|b| touches_edge(b, meta.width, meta.height, patch / 2.0)),
             };
@@ -274,10 +279,27 @@ impl Session {
             return Evidence::default();
         }
         let patches: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] >= 0.5f32.min(peak)).collect();
-        let every = patches.len().div_ceil(SAMPLES);
+        let samples = (SAMPLES_OF_ALL / self.objects.len().max(1)).clamp(*SAMPLES.start(), *SAMPLES.end());
+        let every = patches.len().div_ceil(samples);
         let sample: Vec<usize> = patches.iter().copied().step_by(every).collect();
         let (similarity, margin) = self.memory.contrast(key(object.id), &sample).unwrap_or((0.0, 0.0));
         Evidence { label_mass: squares / sum, similarity, margin, size_ratio: sum / object.reference_patches.max(1e-6) }
+    }
+
+    /// Looks everywhere for some of the objects that are not seen, each in its turn, so that many of them cost no
+    /// more than a few. Returns those that were found.
+    fn seek(&mut self) -> Vec<TrackId> {
+        let is_unseen = |object: &&Object| self.config.recover && object.score < self.config.min_score;
+        let mut unseen: Vec<TrackId> = self.objects.iter().filter(is_unseen).map(|object| object.id).collect();
+        let turn = unseen.iter().position(|id| Some(*id) > self.sought).unwrap_or(0);
+        unseen.rotate_left(turn);
+        unseen.truncate(SOUGHT);
+        self.sought = unseen.last().copied();
+        let is_found = |id: &TrackId| {
+            let i = self.objects.iter().position(|object| object.id == *id);
+            i.is_some_and(|i| self.look_everywhere(i))
+        };
+        unseen.into_iter().filter(is_found).collect()
     }
 
     /// Looks for object `i` everywhere in the newest frame, and takes it up where it is found.

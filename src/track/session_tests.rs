@@ -142,6 +142,32 @@ fn an_object_that_returns_elsewhere_is_picked_up_again() {
 }
 
 #[test]
+fn objects_that_return_together_are_picked_up_each_in_its_turn() {
+    let places = [(1, 1), (1, 7), (1, 13), (7, 1), (7, 7), (7, 13), (12, 4)];
+    let there = || places.iter().enumerate().map(|(i, (row, col))| (i + 1, *row, *col)).collect::<Vec<Block>>();
+    let mut session = Session::new(propagate(), TrackConfig { max_objects: 64, ..track() }, GRID, DIM);
+    session.step(&meta(0), &frame(0, &there()));
+    for (kind, row, col) in there() {
+        session.tag(&pixels(row, col), None, TrackId(kind as u64), format!("block {kind}")).unwrap();
+    }
+    for seq in 1..20 {
+        session.step(&meta(seq), &frame(seq, &[]));
+    }
+    assert!(session.list("toy").iter().all(|track| track.state == TrackState::Lost));
+    // Elsewhere than they were, so that none is found by staying where it was.
+    let moved = || there().into_iter().map(|(kind, row, col)| (kind, row, col + 8)).collect::<Vec<Block>>();
+    let mut back: Vec<Vec<TrackId>> = Vec::new();
+    for seq in 20..20 + places.len().div_ceil(SOUGHT) as u64 {
+        let report = session.step(&meta(seq), &frame(seq, &moved()));
+        let known = back.concat();
+        let found = report.tracks.iter().filter(|t| t.state == TrackState::Tracked && !known.contains(&t.id));
+        back.push(found.map(|track| track.id).collect());
+    }
+    assert!(back.iter().all(|found| (1..=SOUGHT).contains(&found.len())), "{back:?}");
+    assert_eq!(back.concat().len(), places.len(), "{back:?}");
+}
+
+#[test]
 fn an_object_behind_another_keeps_its_identity() {
     let mut session = session();
     // Block 2 rests; block 1 passes behind it.

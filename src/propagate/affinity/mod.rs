@@ -11,6 +11,8 @@ mod avx512;
 mod portable;
 pub mod scalar;
 
+use std::ops::Range;
+
 use super::Window;
 use crate::types::{Features, PatchGrid};
 
@@ -25,8 +27,8 @@ pub trait Kernel: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// `queries` are (TILE, dim). `keys` is (dim, stride) from the block's first column on, and holds at least
-    /// `(dim - 1) * stride + BLOCK` values. Fills `products`, and sets bit `j` of `above[i]` where product
-    /// (i, j) is greater than `thresholds[i]`.
+    /// `(dim - 1) * stride + BLOCK` values. Sets bit `j` of `above[i]` where product (i, j) is greater than
+    /// `thresholds[i]`, and fills the rows of `products` in which one is; the others may be left as they were.
     fn products(
         &self,
         queries: &[f32],
@@ -111,10 +113,15 @@ impl Keys {
     pub fn unpack(&self) -> Features {
         let mut features = Features::zeros(self.grid, self.dim);
         for (patch, row) in features.data.chunks_exact_mut(self.dim).enumerate() {
-            let panel = self.block(patch / self.grid.cols, patch % self.grid.cols);
-            row.iter_mut().zip(panel.iter().step_by(self.stride)).for_each(|(v, key)| *v = *key);
+            self.unpack_patch(patch, row);
         }
         features
+    }
+
+    /// The embedding of one patch, (dim).
+    pub fn unpack_patch(&self, patch: usize, out: &mut [f32]) {
+        let panel = self.block(patch / self.grid.cols, patch % self.grid.cols);
+        out.iter_mut().zip(panel.iter().step_by(self.stride)).for_each(|(v, key)| *v = *key);
     }
 
     /// Row `row` of the grid from column `col` on, (dim, stride).
@@ -184,9 +191,6 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// The whole grid.
-    pub const EVERYWHERE: Reach = Reach { radius: 1 << 20, window: Window::Square };
-
     /// How many columns to each side are within reach `rows` rows away; `None` when none is.
     pub fn columns_at(self, rows: usize) -> Option<usize> {
         match self.window {
@@ -264,6 +268,30 @@ pub fn search(
     }
 }
 
+/// The best `k` matches among all of `keys` of each of `patches` of `queries`, in their order. They bear the frame
+/// number 0.
+pub fn search_everywhere(kernel: &dyn Kernel, queries: &Features, patches: &[usize], keys: &Keys, k: usize) -> Matches {
+    let mut matches = Matches::default();
+    matches.reset(patches.len(), k);
+    let gather = |patch: usize, query: &mut [f32]| query.copy_from_slice(queries.row(patch));
+    compare(kernel, patches, gather, keys, |query, place, values| {
+        for (patch, cosine) in place.zip(values) {
+            matches.offer(query, Match { cosine: *cosine, frame: 0, patch: patch as u32 });
+        }
+    });
+    matches
+}
+
+/// For each patch of `keys`, the cosine to the most similar of the patches `patches` of `others`.
+pub fn likeness(kernel: &dyn Kernel, others: &Keys, patches: &[usize], keys: &Keys) -> Vec<f32> {
+    let mut best = vec![-1.0f32; keys.grid.len()];
+    let gather = |patch: usize, query: &mut [f32]| others.unpack_patch(patch, query);
+    compare(kernel, patches, gather, keys, |_, place, values| {
+        best[place].iter_mut().zip(values).for_each(|(best, value)| *best = best.max(*value));
+    });
+    best
+}
+
 /// For each of `patches` of `queries`, the cosine of its best match among the patches of `keys` with labels of
 /// at least 0.5, and among those with labels of 0; -1 where there are none. `labels` are (rows * cols).
 pub fn contrast(
@@ -273,36 +301,57 @@ pub fn contrast(
     keys: &Keys,
     labels: &[f32],
 ) -> Vec<(f32, f32)> {
+    let mut best = vec![(-1.0f32, -1.0f32); patches.len()];
+    // An object so small that no patch is half its own is compared by those that are most so.
+    let inside = labels.iter().copied().fold(0.0, f32::max).min(0.5);
+    let gather = |patch: usize, query: &mut [f32]| query.copy_from_slice(queries.row(patch));
+    compare(kernel, patches, gather, keys, |query, place, values| {
+        let best = &mut best[query];
+        for (label, value) in labels[place].iter().zip(values) {
+            if *label >= inside {
+                best.0 = best.0.max(*value);
+            } else if *label == 0.0 {
+                best.1 = best.1.max(*value);
+            }
+        }
+    });
+    best
+}
+
+/// Compares each of `patches`, whose embeddings `gather` fetches, with all of `keys`. `visit` gets which of
+/// `patches` it is, a range of neighbouring patches of `keys`, and the cosines to them.
+fn compare(
+    kernel: &dyn Kernel,
+    patches: &[usize],
+    gather: impl Fn(usize, &mut [f32]),
+    keys: &Keys,
+    mut visit: impl FnMut(usize, Range<usize>, &[f32]),
+) {
     let (grid, dim) = (keys.grid, keys.dim);
     let mut products = Products { values: [[0.0; BLOCK]; TILE], above: [0; TILE] };
     // (TILE, dim)
     let mut tile = vec![0.0f32; TILE * dim];
-    let mut best = vec![(-1.0f32, -1.0f32); patches.len()];
-    // An object so small that no patch is half its own is compared by those that are most so.
-    let inside = labels.iter().copied().fold(0.0, f32::max).min(0.5);
-    for (patches, best) in patches.chunks(TILE).zip(best.chunks_mut(TILE)) {
+    for (chunk, patches) in patches.chunks(TILE).enumerate() {
         for (query, patch) in tile.chunks_exact_mut(dim).zip(patches) {
-            query.copy_from_slice(queries.row(*patch));
+            gather(*patch, query);
         }
         for row in 0..grid.rows {
             for start in (0..grid.cols).step_by(BLOCK) {
                 let end = (start + BLOCK).min(grid.cols);
-                let all = [f32::NEG_INFINITY; TILE];
-                kernel.products(&tile, dim, keys.block(row, start), keys.stride, &all, &mut products);
-                let labels = &labels[row * grid.cols + start..row * grid.cols + end];
-                for (best, values) in best.iter_mut().zip(&products.values) {
-                    for (label, value) in labels.iter().zip(values) {
-                        if *label >= inside {
-                            best.0 = best.0.max(*value);
-                        } else if *label == 0.0 {
-                            best.1 = best.1.max(*value);
-                        }
-                    }
+                kernel.products(
+                    &tile,
+                    dim,
+                    keys.block(row, start),
+                    keys.stride,
+                    &[f32::NEG_INFINITY; TILE],
+                    &mut products,
+                );
+                for (i, values) in products.values[..patches.len()].iter().enumerate() {
+                    visit(chunk * TILE + i, row * grid.cols + start..row * grid.cols + end, &values[..end - start]);
                 }
             }
         }
     }
-    best
 }
 
 #[cfg(test)]
@@ -358,6 +407,47 @@ pub(super) mod tests {
                             prop_assert!(reach.columns_at(dy).is_some_and(|c| dx <= c));
                         }
                     }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn chosen_patches_are_compared_with_the_whole_frame(
+            rows in 1usize..6, cols in 1usize..70, dim in 1usize..40, k in 1usize..7, seed: u64,
+            chosen in proptest::collection::vec(0usize..6 * 70, 0..20),
+        ) {
+            let grid = PatchGrid { rows, cols, patch: 16 };
+            let (queries, frame) = (random_features(grid, dim, seed), random_features(grid, dim, seed ^ 1));
+            let (query_keys, keys) = (Keys::new(&queries), Keys::new(&frame));
+            let patches: Vec<usize> = chosen.iter().map(|patch| patch % grid.len()).collect();
+            let labels: Vec<f32> = (0..grid.len()).map(|i| [0.0, 1.0, 0.3, 0.0][(i + seed as usize % 4) % 4]).collect();
+            let cosine = |query: usize, patch: usize| -> f32 {
+                queries.row(query).iter().zip(frame.row(patch)).map(|(a, b)| a * b).sum()
+            };
+            let best = |query: usize, of: &dyn Fn(f32) -> bool| {
+                (0..grid.len()).filter(|p| of(labels[*p])).map(|p| cosine(query, p)).fold(-1.0, f32::max)
+            };
+            let least = labels.iter().copied().fold(0.0, f32::max).min(0.5);
+            let expected = scalar::search(&queries, &[(0, &frame)], Reach { radius: 1 << 20, window: Window::Square }, k);
+            for kernel in kernels() {
+                let near = |a: f32, b: f32| a == b || (a - b).abs() < 1e-5;
+                let found = search_everywhere(kernel.as_ref(), &queries, &patches, &keys, k);
+                let contrasts = contrast(kernel.as_ref(), &queries, &patches, &keys, &labels);
+                for (i, query) in patches.iter().enumerate() {
+                    for (a, b) in found.of(i).iter().zip(expected.of(*query)) {
+                        prop_assert!(near(a.cosine, b.cosine), "{}: {a:?}, but it is {b:?}", kernel.name());
+                        prop_assert!(*a == Match::NONE || near(a.cosine, cosine(*query, a.patch as usize)));
+                    }
+                    let sides = (best(*query, &|l| l > 0.0 && l >= least), best(*query, &|l| l == 0.0));
+                    prop_assert!(near(contrasts[i].0, sides.0) && near(contrasts[i].1, sides.1), "{}", kernel.name());
+                }
+                let likeness = likeness(kernel.as_ref(), &query_keys, &patches, &keys);
+                for (patch, found) in likeness.into_iter().enumerate() {
+                    let best = patches.iter().map(|query| cosine(*query, patch)).fold(-1.0, f32::max);
+                    prop_assert!(near(found, best), "{}: {found}, but it is {best}", kernel.name());
                 }
             }
         }
