@@ -69,7 +69,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     echo "Installing ${missing[*]}" >&2
     "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null
     look
     if [ ${#missing[@]} -gt 0 ]; then
         echo "Still missing after the installation: ${missing[*]}" >&2
