@@ -241,3 +241,17 @@ fn step_with_objects(bencher: divan::Bencher, objects: u64) {
     video[1..FRAMES].iter().for_each(|frame| memory.step(frame));
     bencher.bench_local(|| memory.step(&video[FRAMES]));
 }
+
+/// Objects that were each tagged on a frame of their own.
+#[divan::bench(args = [1, 4, 16, 64], sample_count = 30)]
+fn step_with_reference_frames(bencher: divan::Bencher, objects: usize) {
+    let video = video(objects + FRAMES);
+    let mut memory = Propagator::new(config(), GRID, DIM);
+    for (key, frame) in video[..objects].iter().enumerate() {
+        memory.step(frame);
+        let labels = (0..GRID.len()).map(|i| f32::from(u8::from(i / 24 == key))).collect();
+        memory.add(ObjectKey(key as u64), labels, 0);
+    }
+    video[objects..].iter().for_each(|frame| memory.step(frame));
+    bencher.bench_local(|| memory.step(&video[objects]));
+}
