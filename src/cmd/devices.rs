@@ -5,7 +5,8 @@ use crate::capture::{DeviceInfo, devices};
 /// List the cameras, and what each can deliver.
 ///
 /// For each camera: the path to give as `device` in the configuration, names of it that survive a restart and
-/// another socket, and its pixel formats with their sizes and rates. What tagalong cannot read is marked so.
+/// another socket, and its pixel formats with their sizes and rates. Formats that tagalong cannot read stand last;
+/// `--json` tells their sizes too.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -54,12 +55,17 @@ fn render(device: &DeviceInfo) -> String {
     } else if let Some(problem) = &device.problem {
         text.push_str(&format!("  {}\n", out::harmless(problem)));
     }
-    text + &device.formats.iter().map(render_format).collect::<String>()
+    let (read, unread): (Vec<_>, Vec<_>) = device.formats.iter().partition(|format| format.known);
+    text.extend(read.into_iter().map(render_format));
+    if !unread.is_empty() {
+        let names: Vec<_> = unread.iter().map(|format| out::harmless(&format.pixels)).collect();
+        text.push_str(&format!("  not read by tagalong: {}\n", names.join(", ")));
+    }
+    text
 }
 
 fn render_format(format: &DeviceFormat) -> String {
-    let unread = if format.known { "" } else { ", which tagalong does not read" };
-    let mut text = format!("  {}  {}{unread}\n", out::harmless(&format.pixels), out::harmless(&format.description));
+    let mut text = format!("  {}  {}\n", out::harmless(&format.pixels), out::harmless(&format.description));
     for size in &format.sizes {
         text.push_str(&format!("      {}\n", render_size(size)));
     }
@@ -106,7 +112,9 @@ mod tests {
             problem: None,
             formats: vec![
                 format("YUYV", "YUYV 4:2:2", true, vec![fixed]),
-                format("H264", "H.264", false, vec![ranged]),
+                format("H264", "H.264", false, vec![ranged.clone()]),
+                format("NV12", "Y/UV 4:2:0", true, vec![ranged]),
+                format("RG16", "16-bit Bayer RGRG/GBGB", false, vec![]),
             ],
         };
         let expected = "\
@@ -114,8 +122,9 @@ mod tests {
   also /dev/v4l/by-id/usb-cam-index0
   YUYV  YUYV 4:2:2
       640x480 at 30, 29.97, 7.5 fps
-  H264  H.264, which tagalong does not read
+  NV12  Y/UV 4:2:0
       16x16 to 1920x1080 in steps of 2 and 1
+  not read by tagalong: H264, RG16
 ";
         assert_eq!(render(&device), expected);
         let broken = DeviceInfo {
