@@ -1,6 +1,7 @@
 # make demo          see it work: no camera, no download, no configuration
 # make test          every check; what a change must pass
 # make test-camera   the daemon against the kernel's virtual camera, in a virtual machine
+# make test-service  the service under systemd, in a virtual machine
 # make bench         how fast it is
 # make build         the program, target/release/tagalong
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
@@ -15,7 +16,7 @@ PROGRAM := target/release/tagalong
 GENERATED := target/generated
 REFERENCE_PYTHON := $(CURDIR)/target/reference-venv/bin/python
 
-.PHONY: demo build test check-code run-tests check-docs test-camera bench deny install uninstall clean
+.PHONY: demo build test check-code run-tests check-docs test-camera test-service bench deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -54,6 +55,10 @@ test-camera: build
 	capture_test=$$(cargo test --release --locked --no-run --message-format json --test camera_capture | \
 		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
 	VM_TIMEOUT=$${VM_TIMEOUT:-900} ../shared/vm/vmrun.sh tests/vm/camera.sh $(PROGRAM) "$$capture_test"
+
+test-service: build
+	scripts/setup.sh camera
+	VM_TIMEOUT=$${VM_TIMEOUT:-600} ../shared/vm/vmrun.sh --systemd tests/vm/service.sh
 
 bench:
 	scripts/setup.sh build

@@ -258,7 +258,10 @@ impl Daemon {
         }
         crate::logging::set_level(config.log.level.into());
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        log::info!("configuration read again: {} keys applied", changes.applied.len());
+        match &changes.applied[..] {
+            [] => log::info!("configuration read again: nothing that can change at once did"),
+            applied => log::info!("configuration read again: applied {}", applied.join(", ")),
+        }
         for key in &changes.restart_needed {
             log::warn!("{key} changed; it takes effect when the daemon is restarted");
         }

@@ -331,7 +331,8 @@ fn a_new_configuration_is_taken_and_a_bad_one_is_not() {
     daemon.wait_for("the refusal", |daemon| daemon.log().contains("was not taken, the old one stays").then_some(()));
     write(&format!("{SCENE}[track]\nmin_score = 0.2\n"));
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
-    daemon.wait_for("the new one", |daemon| daemon.log().contains("1 keys applied").then_some(()));
+    daemon
+        .wait_for("the new one", |daemon| (daemon.log().matches("applied track.min_score").count() == 2).then_some(()));
     follow(&daemon, "scene", 1, "cup");
 }
 

@@ -1,0 +1,104 @@
+#!/bin/bash
+# Runs inside a VM with systemd as its first process and the kernel's virtual camera: installs the service as
+# `make install` does, starts it, tags, reads tracks as an unprivileged member of the group, reloads, and kills it.
+#
+#   service.sh      in the repository's root, after `make build`
+set -euo pipefail
+export TAGALONG_SOCKET_DIR=/run/tagalong
+
+fail() {
+    echo "FAIL: $*"
+    journalctl -u tagalong -u tagalong.socket --no-pager -n 40 -o short-monotonic || true
+    exit 1
+}
+
+# until_true SECONDS COMMAND...: tries the command until it succeeds.
+until_true() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.3
+    done
+}
+
+reported() { tagalong status --json 2>/dev/null | sed -n 's/.*"reported": *\([0-9]*\).*/\1/p' | head -n 1; }
+reported_above() { (($(reported || echo 0) > $1)); }
+logged() { journalctl -u tagalong --no-pager -o cat | grep -q -- "$1"; }
+main_pid() { systemctl show -P MainPID tagalong; }
+
+make --no-print-directory install PREFIX=/usr >/dev/null
+cat >/etc/tagalong/tagalong.toml <<'TOML'
+[model]
+input = "240x320"
+[[camera]]
+name = "front"
+width = 640
+height = 360
+format = "YUYV"
+fps = 15
+TOML
+systemd-sysusers /usr/lib/sysusers.d/tagalong.conf
+systemctl daemon-reload
+systemctl start tagalong.socket tagalong-control.socket
+[ "$(stat -c '%a %U %G' /run/tagalong/tracks.sock)" = "660 root tagalong" ] || fail "the readers' socket is $(stat -c '%a %U %G' /run/tagalong/tracks.sock)"
+[ "$(stat -c '%a %U' /run/tagalong/control.sock)" = "600 root" ] || fail "the controllers' socket"
+
+systemctl start tagalong || fail "it does not start" # Returns when the daemon says that it is ready.
+until_true 60 reported_above 1 || fail "no reports"
+tagalong tag --box 240,100,160,160 --name square >/tmp/tag || fail "not tagged"
+id=$(tagalong list --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
+[ -n "$id" ] || fail "no id: $(tagalong list --json)"
+echo "ok: started by systemd, tagged with id $id"
+
+user=$(ps -o user= -p "$(main_pid)")
+[ "$user" != root ] || fail "it runs as root"
+useradd --system --groups tagalong robot
+runuser -u robot -- env TAGALONG_SOCKET_DIR=/run/tagalong timeout 20 tagalong watch --json 2>/dev/null | head -n 2 >/tmp/watched || true
+grep -q '"name": *"square"' /tmp/watched || fail "a member of the group does not read tracks: $(cat /tmp/watched)"
+runuser -u robot -- env TAGALONG_SOCKET_DIR=/run/tagalong tagalong untag "$id" >/dev/null 2>&1 && fail "a reader can give commands"
+runuser -u nobody -- env TAGALONG_SOCKET_DIR=/run/tagalong timeout 5 tagalong watch --json >/dev/null 2>&1 && fail "anyone can read tracks"
+echo "ok: run as $user, read by the group alone"
+
+sed -i 's/^fps = 15/fps = 15\n[track]\nlost_after_s = 7/' /etc/tagalong/tagalong.toml
+systemctl reload tagalong || fail "it does not reload"
+until_true 10 logged 'applied track.lost_after_s' || fail "the reload is not told"
+echo 'nonsense = 1' >>/etc/tagalong/tagalong.toml
+before=$(main_pid)
+systemctl reload tagalong || true
+until_true 10 logged "nonsense" || fail "the bad file is not told"
+[ "$(main_pid)" = "$before" ] || fail "a bad file ended the daemon"
+reports=$(reported)
+until_true 20 reported_above "$reports" || fail "no reports after a bad file"
+sed -i '/nonsense/d' /etc/tagalong/tagalong.toml
+echo "ok: reloaded, and a bad file left it running"
+
+kill -9 "$before"
+until_true 60 reported_above 1 || fail "not restarted after kill -9"
+[ "$(main_pid)" != "$before" ] || fail "the killed process lives"
+tagalong tag --box 240,100,160,160 --name again >/dev/null || fail "not tagged after the restart"
+again=$(tagalong list --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | tail -n 1)
+((again > id)) || fail "id $again was used before"
+echo "ok: killed, restarted, a new id: $again"
+
+stopped=$(main_pid)
+kill -STOP "$stopped"
+other_process() { [[ $(main_pid) != 0 && $(main_pid) != "$1" ]]; }
+until_true 90 other_process "$stopped" || fail "the watchdog did not restart a hung daemon"
+until_true 60 reported_above 1 || fail "no reports after the watchdog"
+echo "ok: hung, restarted by the watchdog"
+
+echo 'nonsense = 1' >>/etc/tagalong/tagalong.toml
+systemctl restart tagalong 2>/dev/null && fail "it starts with a bad file"
+sleep 5
+[ "$(systemctl show -P ExecMainStatus tagalong)" = 78 ] || fail "exit code $(systemctl show -P ExecMainStatus tagalong)"
+[ "$(systemctl show -P ActiveState tagalong)" = failed ] || fail "it is restarted with a bad file: $(systemctl show -P ActiveState tagalong)"
+{ systemctl status --no-pager tagalong || true; } >/tmp/status
+grep -q nonsense /tmp/status || fail "systemctl status does not tell the mistake"
+sed -i '/nonsense/d' /etc/tagalong/tagalong.toml
+systemctl start tagalong || fail "it does not start once the file is mended"
+until_true 60 reported_above 1 || fail "no reports once the file is mended"
+systemctl stop tagalong || fail "it does not stop"
+[ "$(systemctl show -P Result tagalong)" = success ] || fail "stopped with $(systemctl show -P Result tagalong)"
+[ -e /run/tagalong/tracks.sock ] || fail "stopping took the socket away"
+echo "ok: a bad file ends it with 78 and no loop, and a good stop is a success"
