@@ -63,12 +63,22 @@ const CASES: &[Case] = &[
         said: &["f.toml:2:9: camera[0].width: 0 is for `source = \"images\"` alone; ask for 16 to 8192 pixels"],
     },
     Case {
-        text: "[[camera]]\nname = \"a\"\n[[camera]]\nname = \"b\"\n[[camera]]\nname = \"a\"",
-        said: &["f.toml:6:8: camera[2].name: camera[0] is named `a` too; give each camera a name of its own"],
+        text: "[[camera]]\nname = \"a\"\n[[camera]]\nname = \"b\"\nsource = \"synthetic\"\n[[camera]]\nname = \"a\"\nsource = \"synthetic\"",
+        said: &["f.toml:7:8: camera[2].name: camera[0] is named `a` too; give each camera a name of its own"],
     },
     Case {
-        text: "[[camera]]\n[[camera]]\nfps = 5",
+        text: "[[camera]]\n[[camera]]\nsource = \"synthetic\"",
         said: &["f.toml:2:1: camera[1].name: camera[0] is named `camera` too; give each camera a name of its own"],
+    },
+    Case {
+        text: "[[camera]]\nname = \"a\"\ndevice = \"video0\"\n[[camera]]\nname = \"b\"\ndevice = \"video0\"\n[[camera]]\nname = \"c\"\ndevice = \"video0\"\nsource = \"nokhwa\"",
+        said: &["f.toml:6:10: camera[1].device: camera[0] has `video0` too; a device can be read once"],
+    },
+    Case {
+        text: "[[camera]]\nname = \"a\"\ndevice = \"video0\"\n[[camera]]\nname = \"b\"",
+        said: &[
+            "f.toml:4:1: camera[1].device: `auto` may find the device of another camera; with several, name the device of each (`tagalong devices` lists them)",
+        ],
     },
     Case {
         text: "[[camera]]\nname = \"a\"\nsource = \"images\"\n[[camera]]\nname = \"b\"\nsource = \"images\"\nfolder = \"/nowhere/at-all\"",

@@ -109,7 +109,7 @@ fn a_file_is_merged_over_the_defaults() {
     assert_eq!(builtin.propagation(), &builtin.presets["soft"]);
 
     let config = parse(
-        "[[camera]]\nname = \"a\"\nfps = 5\n[[camera]]\nname = \"b\"\n[propagate]\npreset = \"mine\"\n\
+        "[[camera]]\nname = \"a\"\nfps = 5\n[[camera]]\nname = \"b\"\nsource = \"nokhwa\"\n[propagate]\npreset = \"mine\"\n\
          [presets.mine]\nradius = 9\n[presets.dino]\ntop_k = 10\n[track]\nlost_after_s = 1",
     );
     let names: Vec<&str> = config.camera.iter().map(|camera| camera.name.as_str()).collect();
@@ -141,9 +141,9 @@ fn relative_paths_are_meant_from_the_folder_of_the_file() {
 
 #[test]
 fn changes_say_what_needs_a_restart() {
-    let old = parse("[[camera]]\nname = \"a\"\n[[camera]]\nname = \"b\"");
+    let old = parse("[[camera]]\nname = \"a\"\ndevice = \"video0\"\n[[camera]]\nname = \"b\"\ndevice = \"video1\"");
     let new = parse(
-        "state_dir = \"/x\"\n[[camera]]\nname = \"b\"\nfps = 5\n[[camera]]\nname = \"c\"\n[track]\nmin_score = 0.5\n\
+        "state_dir = \"/x\"\n[[camera]]\nname = \"b\"\ndevice = \"video1\"\nfps = 5\n[[camera]]\nname = \"c\"\ndevice = \"video2\"\n[track]\nmin_score = 0.5\n\
          [presets.soft]\ntop_k = 9\n[log]\nlevel = \"debug\"\n[serve]\nqueue = 1",
     );
     let changes = Config::changes(&old, &new);

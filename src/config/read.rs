@@ -213,6 +213,7 @@ impl Reader<'_> {
 
     fn cameras_together(&mut self, cameras: &mut [CameraConfig], base: &Path) {
         let mut names = BTreeMap::new();
+        self.devices(cameras);
         for (i, camera) in cameras.iter_mut().enumerate() {
             let path = |key: &str| format!("camera[{i}].{key}");
             let first = *names.entry(camera.name.clone()).or_insert(i);
@@ -235,6 +236,32 @@ impl Reader<'_> {
                 self.check(&path("folder"), !given || camera.folder.is_dir(), || {
                     format!("there is no folder {}", camera.folder.display())
                 });
+            }
+        }
+    }
+
+    /// A device streams to one reader, and which one `auto` finds is not known before.
+    fn devices(&mut self, cameras: &[CameraConfig]) {
+        for source in [SourceKind::V4l2, SourceKind::Nokhwa] {
+            let of_source: Vec<_> = cameras.iter().enumerate().filter(|(_, camera)| camera.source == source).collect();
+            let mut first = BTreeMap::new();
+            for (i, camera) in &of_source {
+                let path = format!("camera[{i}].device");
+                let taken_by = *first.entry(&camera.device).or_insert(*i);
+                if self.refused.contains(&path) || self.refused.contains(&format!("camera[{i}].source")) {
+                    continue;
+                }
+                if camera.device == "auto" {
+                    self.check(&path, of_source.len() == 1, || {
+                        "`auto` may find the device of another camera; with several, name the device of each \
+                         (`tagalong devices` lists them)"
+                            .into()
+                    });
+                } else {
+                    self.check(&path, taken_by == *i, || {
+                        format!("camera[{taken_by}] has `{}` too; a device can be read once", camera.device)
+                    });
+                }
             }
         }
     }
