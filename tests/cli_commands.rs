@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["run"],
     &["demo"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 20] = [
     &["replay"],
     &["model"],
     &["model", "bundled"],
+    &["model", "manifest"],
     &["generate"],
     &["generate", "man"],
 ];
@@ -112,6 +113,8 @@ fn bad_usage_is_64_and_says_what_is_right() {
         (&["replay", "."], "--tag"),
         (&["replay", ".", "--tag", "cup=7"], "a box X,Y,WIDTH,HEIGHT, a point X,Y or a mask FILE.png"),
         (&["eval", "--model", "bundled"], "--davis"),
+        (&["model", "manifest", "vit.onnx"], "--output"),
+        (&["model", "manifest", "vit.onnx", "--output", "x", "--input-sizes", "640"], "HEIGHTxWIDTH"),
         (&["generate", "pdf", "x"], "unrecognized"),
     ] {
         let (code, out, errors) = run(arguments);
@@ -180,6 +183,40 @@ fn bad_configurations_are_78_with_every_problem() {
             assert!(errors.contains(&expected), "{command:?}: {expected} in {errors}");
         }
     }
+}
+
+#[test]
+fn a_manifest_is_written_for_a_graph_that_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (code, _, errors) = run(&["model", "bundled", "--out", folder.path().to_str().unwrap()]);
+    assert_eq!(code, 0, "{errors}");
+    let onnx = at("bundled.onnx");
+    let describe = |more: &[&str]| {
+        let plain = ["--mean", "0,0,0", "--std", "1,1,1", "--name", "mine"];
+        run(&[&["model", "manifest", &onnx][..], &plain, more].concat())
+    };
+    let sizes = ["--output", "last_hidden_state", "--input-sizes", "240x320,480x640"];
+    for (more, code, expected) in [
+        (&["--output", "last_hidden_state"][..], 65, "name its input sizes"),
+        (&["--output", "x6", "--input-sizes", "240x320"], 65, "it has no output `x6`; it has last_hidden_state"),
+        (&["--output", "last_hidden_state", "--input-sizes", "240x321"], 65, "whole number of patches"),
+        (&[&sizes[..], &["--reference", &at("none.onnx")]].concat(), 66, "none.onnx"),
+    ] {
+        let (got, out, errors) = describe(more);
+        assert_eq!((got, out.as_str()), (code, ""), "{more:?}: {errors}");
+        assert!(errors.contains(expected), "{more:?}: {errors}");
+        assert!(!Path::new(&at("mine.toml")).exists() && !Path::new(&at("mine.probe")).exists());
+    }
+    let (code, out, errors) = describe(&sizes);
+    assert_eq!((code, out), (0, format!("{}\n{}\n", at("mine.probe"), at("mine.toml"))), "{errors}");
+    let (code, out, errors) = run(&["check", &at("mine.toml")]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("mine (vit), 15x20 patches") && out.contains("probe cosine 1.0000"), "{out}");
+    let (code, _, errors) = describe(&sizes);
+    assert_eq!(code, 73, "{errors}");
+    assert!(errors.contains("--force"), "{errors}");
+    assert_eq!(describe(&[&sizes[..], &["--force"]].concat()).0, 0);
 }
 
 #[test]

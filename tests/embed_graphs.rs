@@ -2,10 +2,15 @@
 //! Runtime where `TAGALONG_REFERENCE_PYTHON` names a Python that has it.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use tagalong::embed::{Backbone, BackboneSpec, OutputLayout, Preprocessor, TractBackbone};
+use tagalong::embed::{
+    Backbone, BackboneSpec, BareModel, LoadError, Manifest, ModelConfig, OutputLayout, Precision, Preprocessor,
+    TractBackbone, load,
+};
 use tagalong::model::bundled;
+use tagalong::model::describe::{Description, describe};
 use tagalong::model::onnx::{Attribute, Graph, Side, TO_FLOAT, Value};
 use tagalong::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, probe_image};
 
@@ -289,6 +294,59 @@ fn a_layout_that_does_not_fit_is_refused_with_the_shapes() {
     assert!(other.contains("`x6`") && other.contains("last_hidden_state"), "{other}");
     let beyond = refusal("last_hidden_state", PREFIX, &[DIM]);
     assert!(beyond.contains("dimension 24"), "{beyond}");
+}
+
+/// Describes a graph at `path`, and writes what it is told beside it.
+fn described(path: &Path, reference: Option<&Path>) -> Result<Manifest, LoadError> {
+    let model = BareModel {
+        onnx: path.to_owned(),
+        output: "last_hidden_state".into(),
+        patch: PATCH,
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        input_sizes: GRIDS.iter().map(|grid| [grid.input_height(), grid.input_width()]).collect(),
+    };
+    let description = Description { name: "small".into(), family: "test".into(), licence: "MIT".into() };
+    let (manifest, probe) = describe(&model, reference, description)?;
+    fs::write(path.with_file_name(&manifest.probe.file), probe).unwrap();
+    fs::write(path.with_file_name("small.toml"), manifest.to_text("a test")).unwrap();
+    Ok(manifest)
+}
+
+#[test]
+fn a_described_graph_is_run_by_its_manifest() {
+    let (network, folder) = (Network::new(), tempfile::tempdir().unwrap());
+    let [float, int8] =
+        [("float.onnx", Products::Float), ("int8.onnx", Products::DynamicInt8)].map(|(name, products)| {
+            let path = folder.path().join(name);
+            fs::write(&path, network.onnx(products)).unwrap();
+            path
+        });
+    let cases = [(&float, None, Precision::Fp32, 0.999_9), (&int8, Some(&*float), Precision::Int8, 0.98)];
+    for (path, reference, precision, least) in cases {
+        let manifest = described(path, reference).unwrap();
+        assert_eq!((manifest.prefix_tokens, manifest.precision), (PREFIX, precision));
+        assert_eq!(Manifest::parse(&manifest.to_text("a test")), Ok(manifest), "no digit is lost");
+        let file = folder.path().join("small.toml").to_string_lossy().into_owned();
+        let loaded = load(&ModelConfig { manifest: file, input: "112x64".into(), threads: 1 }).unwrap();
+        assert_eq!((loaded.spec().grids[0], loaded.spec().dim), (GRIDS[1], DIM));
+        assert!(loaded.spec().probe_cosine >= least, "{}", loaded.spec().probe_cosine);
+    }
+}
+
+#[test]
+fn integers_do_not_vouch_for_themselves() {
+    let (network, folder) = (Network::new(), tempfile::tempdir().unwrap());
+    let (int8, other) = (folder.path().join("int8.onnx"), folder.path().join("other.onnx"));
+    fs::write(&int8, network.onnx(Products::DynamicInt8)).unwrap();
+    let alone = described(&int8, None).unwrap_err().to_string();
+    assert!(alone.contains("int8.onnx") && alone.contains("32-bit floats"), "{alone}");
+    let different = Network { layers: [Linear::new(7, DIM, HIDDEN), Linear::new(9, HIDDEN, DIM)], ..network };
+    fs::write(&other, different.onnx(Products::Float)).unwrap();
+    let error = described(&int8, Some(&other)).unwrap_err();
+    let LoadError::Probe { cosine, least, .. } = error else { panic!("{error}") };
+    assert!(cosine < least && least == 0.98, "{cosine}");
+    assert!(!folder.path().join("small.toml").exists());
 }
 
 #[test]

@@ -14,14 +14,9 @@ use crate::types::{Features, Frame, PatchGrid};
 pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
     let backbone = match choice {
         ModelChoice::Manifest(config) => embed::load(config),
-        ModelChoice::Onnx { file, output, patch, mean, std, threads } => {
-            embed::load_bare(file, output, *patch, *mean, *std, *threads)
-        }
+        ModelChoice::Onnx { model, threads } => embed::load_bare(model, *threads).map(|model| Box::new(model) as _),
     };
-    let backbone = backbone.map_err(|error| {
-        let kind = if matches!(error, LoadError::Read { .. }) { Kind::NoInput } else { Kind::Data };
-        failure(kind, error)
-    })?;
+    let backbone = backbone.map_err(refused)?;
     let spec = backbone.spec();
     let grid = spec.grids[0];
     let description = format!(
@@ -29,6 +24,12 @@ pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
         spec.name, spec.family, grid.rows, grid.cols, grid.patch, spec.dim, spec.probe_cosine
     );
     Ok(Box::new(Model { embedder: Embedder::new(backbone, grid), description }))
+}
+
+/// A model's refusal as a failure of the command.
+pub fn refused(error: LoadError) -> anyhow::Error {
+    let kind = if matches!(error, LoadError::Read { .. }) { Kind::NoInput } else { Kind::Data };
+    failure(kind, error)
 }
 
 struct Model {

@@ -4,10 +4,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Kind, failure};
 use super::follow::{ModelChoice, SessionTracker};
-use super::values::parse_channels;
+use super::values::{parse_channels, parse_size};
 use super::{connect, out};
 use crate::config::Config;
-use crate::embed::ModelConfig;
+use crate::embed::{BareModel, ModelConfig};
 use crate::eval::run::evaluate;
 use crate::eval::{Davis, Report};
 use crate::propagate::PropagateConfig;
@@ -36,6 +36,9 @@ pub struct Args {
     /// A bare ONNX file: what red, green, blue are then divided by [default: 0.5,0.5,0.5]
     #[arg(long, value_name = "R,G,B", value_parser = parse_channels)]
     std: Option<[f32; 3]>,
+    /// A bare ONNX file: the input size, where the file leaves it open
+    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = parse_size)]
+    input_size: Option<[usize; 2]>,
     /// The data set's folder
     #[arg(long, value_name = "DIR")]
     davis: PathBuf,
@@ -106,12 +109,20 @@ impl Args {
                                --output, and give --patch, --mean and --std where they differ from 16 and 0.5";
                 return Err(failure(Kind::Usage, message));
             };
-            let patch = self.patch.unwrap_or(16) as usize;
-            let (mean, std) = (self.mean.unwrap_or([0.5; 3]), self.std.unwrap_or([0.5; 3]));
-            return Ok(ModelChoice::Onnx { file, output, patch, mean, std, threads });
+            let model = BareModel {
+                onnx: file,
+                output,
+                patch: self.patch.unwrap_or(16) as usize,
+                mean: self.mean.unwrap_or([0.5; 3]),
+                std: self.std.unwrap_or([0.5; 3]),
+                input_sizes: self.input_size.into_iter().collect(),
+            };
+            return Ok(ModelChoice::Onnx { model, threads });
         }
-        if self.output.is_some() || self.patch.is_some() || self.mean.is_some() || self.std.is_some() {
-            let message = "--output, --patch, --mean and --std describe a bare ONNX file; a manifest says all of it";
+        let described = [self.output.is_some(), self.patch.is_some(), self.mean.is_some(), self.std.is_some()];
+        if described.contains(&true) || self.input_size.is_some() {
+            let message = "--output, --patch, --mean, --std and --input-size describe a bare ONNX file; a manifest says \
+                           all of it";
             return Err(failure(Kind::Usage, message));
         }
         Ok(ModelChoice::Manifest(ModelConfig { manifest: self.model.clone(), threads, ..defaults.clone() }))
@@ -164,13 +175,10 @@ mod tests {
 
     #[test]
     fn a_bare_onnx_file_needs_the_name_of_its_output() {
-        let onnx = |patch, mean, std| ModelChoice::Onnx {
-            file: "v.onnx".into(),
-            output: "x6".into(),
-            patch,
-            mean,
-            std,
-            threads: 0,
+        let onnx = |patch, mean, std| {
+            let (onnx, output) = ("v.onnx".into(), "x6".into());
+            let model = BareModel { onnx, output, patch, mean, std, input_sizes: Vec::new() };
+            ModelChoice::Onnx { model, threads: 0 }
         };
         assert_eq!(choice("--model v.onnx --output x6"), Ok(onnx(16, [0.5; 3], [0.5; 3])));
         let given = choice("--model v.onnx --output x6 --patch 8 --mean 0.1,0.2,0.3 --std 1,2,3");

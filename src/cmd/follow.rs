@@ -1,9 +1,9 @@
 //! Frames through a model and a session, one after the other, as `eval` and `replay` need them. The daemon does the
 //! same on threads.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::embed::{BareModel, ModelConfig};
 use crate::eval::run::TrackerError;
 use crate::eval::{StageTimes, Tracked, VideoTracker};
 use crate::propagate::PropagateConfig;
@@ -15,16 +15,10 @@ use crate::types::{Features, Frame, Mask, PatchGrid, Seed, TrackId};
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelChoice {
     /// A manifest's path, or `bundled`, with what a configuration says of it.
-    Manifest(crate::embed::ModelConfig),
+    Manifest(ModelConfig),
     /// A graph without a manifest.
     Onnx {
-        file: PathBuf,
-        /// The name of its output.
-        output: String,
-        /// Side of a patch in pixels.
-        patch: usize,
-        mean: [f32; 3],
-        std: [f32; 3],
+        model: BareModel,
         /// 0 for one a core.
         threads: usize,
     },

@@ -28,6 +28,13 @@ pub fn parse_channels(text: &str) -> Result<[f32; 3], String> {
     numbers(text, "three numbers are needed, for red, green and blue")
 }
 
+/// An input size, HEIGHTxWIDTH in pixels: [height, width].
+pub fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let side = |side: &str| side.parse::<usize>().ok().filter(|side| (1..=8_192).contains(side));
+    let sides = text.split_once('x').and_then(|(height, width)| Some([side(height)?, side(width)?]));
+    sides.ok_or_else(|| "an input size is HEIGHTxWIDTH in pixels, each 1 to 8192".into())
+}
+
 fn numbers<const N: usize>(text: &str, what: &str) -> Result<[f32; N], String> {
     let values = text.split(',').map(|part| {
         let value = part.trim().parse::<f32>().ok().filter(|value| value.is_finite());

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
 use super::tract::{OutputLayout, TractBackbone, fixed_input_size};
-use super::{Backbone, BackboneSpec, ModelConfig, Preprocessor};
+use super::{Backbone, BackboneSpec, EmbedError, ModelConfig, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
 /// The model that is part of the program.
@@ -83,46 +83,73 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
     Ok(Box::new(backbone))
 }
 
-/// Loads an ONNX file that has no manifest, and so no probe: for measuring a model, not for running it. Its input
-/// size must be fixed in the graph; tokens beyond the patches are taken for prefix tokens.
+/// An ONNX file that has no manifest, and what it does not say of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BareModel {
+    pub onnx: PathBuf,
+    /// Name of the output that holds the tokens; those before the patches' are taken for prefix tokens.
+    pub output: String,
+    /// Side of a patch in pixels, 1 to 64.
+    pub patch: usize,
+    /// Subtracted from red, green and blue in [0, 1].
+    pub mean: [f32; 3],
+    /// What each is then divided by, 0.001 or more.
+    pub std: [f32; 3],
+    /// [height, width] in pixels, the default first; none for the size that the graph fixes.
+    pub input_sizes: Vec<[usize; 2]>,
+}
+
+/// Loads a model that has no manifest, and so no probe: for measuring it or describing it, not for running it.
 ///
 /// # Errors
 /// [`LoadError`], which names the file.
-pub fn load_bare(
-    onnx: &Path,
-    output: &str,
-    patch: usize,
-    mean: [f32; 3],
-    std: [f32; 3],
-    threads: usize,
-) -> Result<Box<dyn Backbone>, LoadError> {
-    let graph_error = |problem: String| LoadError::Graph { path: onnx.to_owned(), problem };
-    let ranges = (1..=64).contains(&patch) && mean.iter().all(|v| v.is_finite()) && std.iter().all(|v| *v >= 0.001);
+pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, LoadError> {
+    let BareModel { onnx, output, patch, mean, std, input_sizes } = model;
+    let graph_error = |problem: String| LoadError::Graph { path: onnx.clone(), problem };
+    let ranges = (1..=64).contains(patch) && mean.iter().all(|v| v.is_finite()) && std.iter().all(|v| *v >= 0.001);
     if !ranges {
         return Err(graph_error("the patch must be 1 to 64, the mean finite, the std 0.001 or more".into()));
     }
     let bytes = read(onnx, MAX_ONNX)?;
-    let size = fixed_input_size(&bytes).map_err(graph_error)?;
-    if size.iter().any(|side| *side == 0 || !side.is_multiple_of(patch)) {
-        let [height, width] = size;
-        return Err(graph_error(format!(
-            "its input of {width}x{height} pixels is no whole number of patches of {patch}"
-        )));
+    let sizes = match &input_sizes[..] {
+        [] => vec![fixed_input_size(&bytes).map_err(graph_error)?],
+        given => given.to_vec(),
+    };
+    for [height, width] in &sizes {
+        if [height, width].iter().any(|side| **side == 0 || !side.is_multiple_of(*patch)) {
+            let problem = format!("an input of {width}x{height} pixels is no whole number of patches of {patch}");
+            return Err(graph_error(problem));
+        }
     }
     let name = onnx.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let spec = BackboneSpec {
         name,
         family: "unknown".into(),
         sha256: hex_digest(&bytes),
-        grids: vec![grid(size, patch)],
+        grids: sizes.iter().map(|size| grid(*size, *patch)).collect(),
         dim: 0,
-        mean,
-        std,
+        mean: *mean,
+        std: *std,
         probe_cosine: 1.0,
     };
-    let layout = OutputLayout { name: output.to_owned(), prefix_tokens: None, dropped_dimensions: Vec::new() };
-    let backbone = TractBackbone::new(&bytes, spec, layout, thread_count(threads)).map_err(graph_error)?;
-    Ok(Box::new(backbone))
+    let layout = OutputLayout { name: output.clone(), prefix_tokens: None, dropped_dimensions: Vec::new() };
+    TractBackbone::new(&bytes, spec, layout, thread_count(threads)).map_err(graph_error)
+}
+
+/// What a model makes of the probe's picture, at the size of `grid`, one of its own.
+///
+/// # Errors
+/// When the model fails to run.
+pub fn probe_features(backbone: &mut dyn Backbone, grid: PatchGrid) -> Result<Features, EmbedError> {
+    let (width, height) = (grid.input_width(), grid.input_height());
+    let picture = PixelBuf::packed(PixelFormat::Rgb3, width, height, probe_image(width, height))
+        .expect("the probe's picture has the size that it was asked for");
+    let mut input = InputTensor::default();
+    let spec = backbone.spec();
+    Preprocessor::new(width, height, spec.mean, spec.std).run(&picture, &mut input)?;
+    let mut features = Features::zeros(grid, spec.dim);
+    backbone.embed(&input, &mut features)?;
+    Ok(features)
 }
 
 /// A model's three files, their digests checked.
@@ -167,14 +194,8 @@ impl ModelFiles {
     /// Mean cosine of what `backbone` makes of the probe's picture to what the model made of it.
     fn probe_cosine(&self, backbone: &mut TractBackbone) -> Result<f32, LoadError> {
         let graph_error = |problem| LoadError::Graph { path: self.onnx_path.clone(), problem };
-        let [height, width] = self.manifest.probe.size;
-        let picture = PixelBuf::packed(PixelFormat::Rgb3, width, height, probe_image(width, height))
+        let features = probe_features(backbone, grid(self.manifest.probe.size, self.manifest.patch))
             .map_err(|e| graph_error(e.to_string()))?;
-        let mut input = InputTensor::default();
-        let mut preprocessor = Preprocessor::new(width, height, self.manifest.mean, self.manifest.std);
-        preprocessor.run(&picture, &mut input).map_err(|e| graph_error(e.to_string()))?;
-        let mut features = Features::zeros(grid(self.manifest.probe.size, self.manifest.patch), backbone.spec().dim);
-        backbone.embed(&input, &mut features).map_err(|e| graph_error(e.to_string()))?;
         if features.dim != self.probe.dim {
             let dims = format!("the probe has {} dimensions, the model {}", self.probe.dim, features.dim);
             return Err(graph_error(format!("{dims}: make the probe again")));
@@ -233,7 +254,8 @@ fn check_digest(path: &Path, bytes: &[u8], expected: &str) -> Result<(), LoadErr
     Err(LoadError::Digest { path: path.to_owned(), expected: expected.to_owned(), got })
 }
 
-fn hex_digest(bytes: &[u8]) -> String {
+/// The SHA-256 of `bytes` in hexadecimal digits.
+pub fn hex_digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

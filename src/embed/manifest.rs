@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A model, as its manifest describes it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Names the model in reports and in the log; 1 to 64 letters, digits, `-`, `_` and `.`.
@@ -38,7 +38,7 @@ pub struct Manifest {
 }
 
 /// Features of the fixed picture [`probe_image`](crate::types::probe_image), made when the model was made.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Name of the file in the manifest's own folder; its layout is that of
@@ -53,7 +53,7 @@ pub struct Probe {
 }
 
 /// How a graph computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// In 32-bit floats.
@@ -93,6 +93,12 @@ impl Manifest {
         }
         let place = |(key, problem): &(&str, String)| at(text, span_of(text, key), key, problem);
         Err(problems.iter().map(place).collect())
+    }
+
+    /// As a file holds it. `by` is the command that wrote it.
+    pub fn to_text(&self, by: &str) -> String {
+        let text = toml::to_string(self).expect("a manifest's values are all TOML's");
+        format!("# Written by `{by}`.\n{text}")
     }
 
     /// Keys and what is wrong with their values.

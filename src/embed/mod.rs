@@ -7,10 +7,10 @@ mod preprocess;
 mod tract;
 
 pub use embedder::{EmbedTimes, Embedder};
-pub use load::{LoadError, load, load_bare};
+pub use load::{BareModel, LoadError, hex_digest, load, load_bare, probe_features};
 pub use manifest::{Manifest, Precision, Probe};
 pub use preprocess::{PreprocessError, Preprocessor};
-pub use tract::{OutputLayout, TractBackbone};
+pub use tract::{OutputLayout, TractBackbone, is_quantized};
 
 use crate::types::{Features, InputTensor, PatchGrid};
 

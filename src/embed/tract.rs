@@ -44,6 +44,8 @@ struct Plan {
     input: Option<Arc<Tensor>>,
     /// Dimensions of the output, the dropped ones counted.
     dim: usize,
+    /// Tokens before those of the patches.
+    prefix_tokens: usize,
 }
 
 impl TractBackbone {
@@ -70,6 +72,11 @@ impl TractBackbone {
         let mut plans: Vec<Option<Plan>> = spec.grids.iter().map(|_| None).collect();
         plans[0] = Some(plan);
         Ok(TractBackbone { spec, layout, model, executor, plans })
+    }
+
+    /// Tokens before those of the patches, at the first input size.
+    pub fn prefix_tokens(&self) -> usize {
+        self.plans[0].as_ref().map_or(0, |plan| plan.prefix_tokens)
     }
 
     pub(super) fn spec_mut(&mut self) -> &mut BackboneSpec {
@@ -204,6 +211,18 @@ fn parse(onnx: &[u8], output: &str) -> TractResult<InferenceModel> {
     Ok(model)
 }
 
+/// Whether a graph computes in 8-bit integers somewhere.
+///
+/// # Errors
+/// Where the file is no ONNX graph.
+pub fn is_quantized(onnx: &[u8]) -> Result<bool, String> {
+    let proto = pb::ModelProto::decode(onnx).map_err(|e| format!("it is no ONNX file: {e}"))?;
+    let graph = proto.graph.ok_or("it is no ONNX file: it holds no graph")?;
+    let is_integer =
+        |kind: &str| kind.contains("QuantizeLinear") || kind.starts_with("QLinear") || kind.ends_with("Integer");
+    Ok(graph.node.iter().any(|node| is_integer(&node.op_type)))
+}
+
 /// The input size that the graph fixes, [height, width].
 ///
 /// # Errors
@@ -230,7 +249,7 @@ pub(super) fn fixed_input_size(onnx: &[u8]) -> Result<[usize; 2], String> {
     });
     match sides[..] {
         [_, _, Some(height), Some(width)] => Ok([height, width]),
-        _ => Err("its input has no fixed height and width: write a manifest that lists its input sizes".into()),
+        _ => Err("its input has no fixed height and width: name its input sizes".into()),
     }
 }
 
@@ -269,6 +288,7 @@ fn make_plan(
         let Some(dim) = layout.dim_of(shape, grid) else {
             bail!("the output {}", layout.wrong_shape(shape, grid));
         };
+        let prefix_tokens = shape[1] - grid.len();
         if fact.datum_type != f32::datum_type() {
             bail!("the output `{}` is of type {:?}; it must be 32-bit float", layout.name, fact.datum_type);
         }
@@ -280,7 +300,7 @@ fn make_plan(
         let options = RunOptions { executor: Some(executor.clone()), ..RunOptions::default() };
         let runnable = model.into_runnable_with_options(&options)?;
         let state = runnable.spawn()?;
-        Ok(Plan { runnable, state, input: None, dim })
+        Ok(Plan { runnable, state, input: None, dim, prefix_tokens })
     })
 }
 

@@ -13,9 +13,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::onnx::{Attribute, Graph, Side, Value};
+use crate::embed::{Manifest, Precision, Probe, hex_digest};
 use crate::types::{Features, PatchGrid, ProbeFeatures, probe_image};
 
 /// Side of a patch in pixels of the input.
@@ -57,7 +56,7 @@ pub fn write(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let [height, width] = PROBE_SIZE;
     let features = by_definition(&probe_image(width, height), width, height);
     let probe = ProbeFeatures::sample(&features, PROBE_PATCHES).to_bytes();
-    let manifest = manifest(&digest(&onnx), &digest(&probe));
+    let manifest = manifest(&onnx, &probe).to_text("tagalong model bundled");
     let files = [("bundled.onnx", onnx), ("bundled.probe", probe), ("bundled.toml", manifest.into_bytes())];
     files
         .into_iter()
@@ -69,37 +68,28 @@ pub fn write(folder: &Path) -> io::Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn manifest(onnx: &str, probe: &str) -> String {
-    let sizes: Vec<String> = INPUT_SIZES.iter().map(|[h, w]| format!("[{h}, {w}]")).collect();
-    format!(
-        "# Written by `tagalong model bundled`.\n\
-         name = \"bundled\"\n\
-         family = \"colour-and-edges\"\n\
-         onnx = \"bundled.onnx\"\n\
-         sha256 = \"{onnx}\"\n\
-         patch = {PATCH}\n\
-         input_sizes = [{}]\n\
-         mean = [0.0, 0.0, 0.0]\n\
-         std = [1.0, 1.0, 1.0]\n\
-         prefix_tokens = 1\n\
-         output = \"last_hidden_state\"\n\
-         precision = \"fp32\"\n\
-         dropped_dimensions = []\n\
-         licence = \"MIT OR Apache-2.0\"\n\
-         \n\
-         [probe]\n\
-         file = \"bundled.probe\"\n\
-         sha256 = \"{probe}\"\n\
-         size = [{}, {}]\n\
-         patches = {PROBE_PATCHES}\n",
-        sizes.join(", "),
-        PROBE_SIZE[0],
-        PROBE_SIZE[1],
-    )
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn manifest(onnx: &[u8], probe: &[u8]) -> Manifest {
+    Manifest {
+        name: "bundled".into(),
+        family: "colour-and-edges".into(),
+        onnx: "bundled.onnx".into(),
+        sha256: hex_digest(onnx),
+        patch: PATCH,
+        input_sizes: INPUT_SIZES.to_vec(),
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        prefix_tokens: 1,
+        output: "last_hidden_state".into(),
+        precision: Precision::Fp32,
+        dropped_dimensions: Vec::new(),
+        licence: "MIT OR Apache-2.0".into(),
+        probe: Probe {
+            file: "bundled.probe".into(),
+            sha256: hex_digest(probe),
+            size: PROBE_SIZE,
+            patches: PROBE_PATCHES,
+        },
+    }
 }
 
 /// The ONNX graph: `pixel_values` (1, 3, height, width) to `last_hidden_state` (1, 1 + patches, DIM), a class

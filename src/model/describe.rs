@@ -1,0 +1,88 @@
+//! A manifest and a probe for an ONNX file that has neither.
+
+use std::path::Path;
+
+use crate::embed::{
+    Backbone, BareModel, LoadError, Manifest, Precision, Probe, hex_digest, is_quantized, load_bare, probe_features,
+};
+use crate::types::ProbeFeatures;
+
+/// Patches that a probe keeps, at most.
+const PROBE_PATCHES: usize = 64;
+
+/// What a person says of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    pub name: String,
+    pub family: String,
+    /// Under which terms the weights may be used.
+    pub licence: String,
+}
+
+/// Describes a model: its manifest, and the bytes of its probe, `NAME.probe`.
+///
+/// The probe is what the model itself makes of the probe's picture; for a model that computes in integers, what
+/// `reference` makes of it, the same model in 32-bit floats. A runtime that computes integers wrongly cannot vouch
+/// for itself.
+///
+/// # Errors
+/// When a file cannot be read or run, when a model in integers comes without its reference, when the two differ by
+/// more than a probe allows, and when the manifest would not be valid.
+pub fn describe(
+    model: &BareModel,
+    reference: Option<&Path>,
+    description: Description,
+) -> Result<(Manifest, Vec<u8>), LoadError> {
+    let graph_error = |problem: String| LoadError::Graph { path: model.onnx.clone(), problem };
+    let mut backbone = load_bare(model, 0)?;
+    let onnx = std::fs::read(&model.onnx).map_err(|source| LoadError::Read { path: model.onnx.clone(), source })?;
+    if hex_digest(&onnx) != backbone.spec().sha256 {
+        return Err(graph_error("the file changed while it was read".into()));
+    }
+    let quantized = is_quantized(&onnx).map_err(graph_error)?;
+    let grid = backbone.spec().grids[0];
+    let features = probe_features(&mut backbone, grid).map_err(|e| graph_error(e.to_string()))?;
+    let truth = match reference {
+        None if quantized => {
+            let problem = "it computes in 8-bit integers: its probe must come from the same model in 32-bit floats";
+            return Err(graph_error(problem.into()));
+        }
+        None => features.clone(),
+        Some(path) => {
+            let reference = BareModel { onnx: path.to_owned(), ..model.clone() };
+            let failed = |problem: String| LoadError::Graph { path: path.to_owned(), problem };
+            probe_features(&mut load_bare(&reference, 0)?, grid).map_err(|e| failed(e.to_string()))?
+        }
+    };
+    let precision = if quantized { Precision::Int8 } else { Precision::Fp32 };
+    let probe = ProbeFeatures::sample(&truth, PROBE_PATCHES);
+    let (cosine, least) = (probe.mean_cosine(&features), precision.least_cosine());
+    if cosine.is_nan() || cosine < least {
+        return Err(LoadError::Probe { path: model.onnx.clone(), cosine, least });
+    }
+    let bytes = probe.to_bytes();
+    let manifest = Manifest {
+        onnx: model.onnx.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: hex_digest(&onnx),
+        patch: model.patch,
+        input_sizes: backbone.spec().grids.iter().map(|grid| [grid.input_height(), grid.input_width()]).collect(),
+        mean: model.mean,
+        std: model.std,
+        prefix_tokens: backbone.prefix_tokens(),
+        output: model.output.clone(),
+        precision,
+        dropped_dimensions: Vec::new(),
+        probe: Probe {
+            file: format!("{}.probe", description.name),
+            sha256: hex_digest(&bytes),
+            size: [grid.input_height(), grid.input_width()],
+            patches: probe.count(),
+        },
+        name: description.name,
+        family: description.family,
+        licence: description.licence,
+    };
+    Manifest::parse(&manifest.to_text("describe"))
+        .map_err(|problems| LoadError::Manifest { path: model.onnx.clone(), problems })?;
+    Ok((manifest, bytes))
+}
