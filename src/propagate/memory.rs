@@ -228,6 +228,40 @@ impl Propagator {
         }
     }
 
+    /// Says what an object's labels in the newest frame are, where it was found again. It may have shown in the
+    /// context frames before, unseen: what they hold of it is gathered anew, from the newest frame backwards.
+    /// Else they would outvote the newest frame in the next step.
+    pub fn take_up(&mut self, key: ObjectKey, labels: &[f32]) {
+        self.correct(key, labels);
+        let Some((_, object)) = self.find(key) else { return };
+        let before = object.context.len().saturating_sub(1);
+        let first = self.context.len() - object.context.len();
+        let planes: Vec<Plane> = (first..first + before).map(|frame| self.trace_back(labels, frame)).collect();
+        if let Some(object) = self.find_mut(key) {
+            object.context.iter_mut().zip(planes).for_each(|(old, new)| *old = new);
+        }
+    }
+
+    /// Labels in context frame `index` of an object that has `labels` in the newest one, from these alone.
+    fn trace_back(&self, labels: &[f32], index: usize) -> Plane {
+        let reach = Reach { radius: self.config.radius, window: self.config.window };
+        let newest = [(0, &self.context[self.context.len() - 1].keys)];
+        let mut wanted = vec![false; self.grid.len()];
+        mark_within_reach(labels, self.grid, reach, &mut wanted);
+        let queries = self.context[index].keys.unpack();
+        let mut matches = Matches::default();
+        matches.reset(self.grid.len(), self.config.top_k);
+        affinity::search(self.kernel.as_ref(), &queries, &newest, reach, Some(&wanted), &mut matches);
+        let (mut found, mut weights) = (Vec::new(), Vec::new());
+        let label = |query| {
+            found.clear();
+            found.extend(matches.of(query).iter().filter(|m| wanted[query] && m.frame != u32::MAX));
+            weigh(&found, self.config.temperature, &mut weights);
+            found.iter().zip(&weights).map(|(m, w)| w * labels[m.patch as usize]).sum()
+        };
+        (0..self.grid.len()).map(label).collect()
+    }
+
     /// Where in the newest frame an object may be, looked for everywhere from its reference frame alone:
     /// labels, (rows * cols). Of the frame only what is most like the object is compared with the whole reference
     /// frame, four times as many patches as the object had there; what is left out gets no label.
@@ -247,10 +281,12 @@ impl Propagator {
         let matches = affinity::search_everywhere(kernel, newest, &wanted, &cohort.reference, k);
         let mut weights = Vec::new();
         let mut labels = vec![0.0; n];
+        let mut found = Vec::new();
         for (i, patch) in wanted.into_iter().enumerate() {
-            weigh(matches.of(i), self.config.temperature, &mut weights);
-            labels[patch] =
-                matches.of(i).iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
+            found.clear();
+            found.extend(matches.of(i).iter().filter(|m| m.frame != u32::MAX));
+            weigh(&found, self.config.temperature, &mut weights);
+            labels[patch] = found.iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
         }
         Some(labels)
     }
@@ -404,6 +440,18 @@ impl Propagator {
     }
 }
 
+/// Marks the patches that have one with a label within reach.
+fn mark_within_reach(labels: &[f32], grid: PatchGrid, reach: Reach, marked: &mut [bool]) {
+    for patch in (0..grid.len()).filter(|patch| labels[*patch] > 0.0) {
+        let (row, col) = (patch / grid.cols, patch % grid.cols);
+        for y in row.saturating_sub(reach.radius)..(row + reach.radius + 1).min(grid.rows) {
+            let Some(columns) = reach.columns_at(y.abs_diff(row)) else { continue };
+            let (left, right) = (col.saturating_sub(columns), (col + columns + 1).min(grid.cols));
+            marked[y * grid.cols + left..y * grid.cols + right].fill(true);
+        }
+    }
+}
+
 /// Marks the patches whose labels of a cohort may be other than zero.
 #[allow(clippy::too_many_arguments)] // Borrows of a taken-apart `Propagator`.
 fn wanted(
@@ -419,14 +467,7 @@ fn wanted(
     wanted.clear();
     wanted.resize(grid.len(), false);
     for object in &cohort.objects {
-        for patch in (0..grid.len()).filter(|p| object.reference[*p] > 0.0) {
-            let (row, col) = (patch / grid.cols, patch % grid.cols);
-            for y in row.saturating_sub(reach.radius)..(row + reach.radius + 1).min(grid.rows) {
-                let Some(columns) = reach.columns_at(y.abs_diff(row)) else { continue };
-                let (left, right) = (col.saturating_sub(columns), (col + columns + 1).min(grid.cols));
-                wanted[y * grid.cols + left..y * grid.cols + right].fill(true);
-            }
-        }
+        mark_within_reach(&object.reference, grid, reach, wanted);
     }
     let oldest = context.iter().take_while(|frame| frame.id <= cohort.since).count();
     let first_id = context.get(oldest).map_or(0, |frame| frame.id as u32);

@@ -318,8 +318,7 @@ impl Session {
             self.memory.correct(id, &before);
             return false;
         }
-        self.memory.forget_context(id);
-        self.memory.correct(id, &found);
+        self.memory.take_up(id, &found);
         self.objects[i].score = score;
         true
     }
