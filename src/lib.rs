@@ -28,6 +28,7 @@ pub mod pipeline;
 pub mod snapshot;
 pub mod state;
 pub mod stats;
+pub mod suggest;
 
 pub mod logging;
 pub mod notify;

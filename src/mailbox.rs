@@ -1,7 +1,7 @@
 //! Where captured frames wait for the backbone: one place for each camera, the newest frame wins.
 //!
 //! A bounded channel would keep the oldest frame and so add its age to every report; here what is taken is
-//! never older than it must be, and what was overwritten is counted.
+//! never older than it must be, and what was overwritten is counted by what takes its place.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub struct Mailbox<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
+    /// Lets an item take over what is to be known of the one that it overwrites.
+    overwrite: fn(&mut T, T),
 }
 
 struct State<T> {
@@ -20,15 +22,14 @@ struct State<T> {
 
 struct Slot<T> {
     waiting: Option<T>,
-    overwritten: u64,
     closed: bool,
 }
 
 /// What came of waiting on a [`Mailbox`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken<T> {
-    /// From which sender, what, and how many of that sender's were overwritten since its last.
-    Item { slot: usize, item: T, overwritten: u64 },
+    /// From which sender, and what.
+    Item { slot: usize, item: T },
     /// Nothing came in time.
     TimedOut,
     /// Every sender has closed its slot, and nothing is left.
@@ -36,17 +37,22 @@ pub enum Taken<T> {
 }
 
 impl<T> Mailbox<T> {
-    pub fn new(slots: usize) -> Mailbox<T> {
-        let slots = (0..slots).map(|_| Slot { waiting: None, overwritten: 0, closed: false }).collect();
-        Mailbox { state: Mutex::new(State { slots, turn: 0 }), changed: Condvar::new() }
+    /// `overwrite` gets the newer item and the older one that it takes the place of.
+    pub fn new(slots: usize, overwrite: fn(&mut T, T)) -> Mailbox<T> {
+        let slots = (0..slots).map(|_| Slot { waiting: None, closed: false }).collect();
+        Mailbox { state: Mutex::new(State { slots, turn: 0 }), changed: Condvar::new(), overwrite }
     }
 
     /// Leaves `item`, in place of one that still waits; returns whether there was one.
-    pub fn put(&self, slot: usize, item: T) -> bool {
+    pub fn put(&self, slot: usize, mut item: T) -> bool {
         let mut state = self.lock();
         let slot = &mut state.slots[slot];
-        let replaced = slot.waiting.replace(item).is_some();
-        slot.overwritten += u64::from(replaced);
+        let older = slot.waiting.take();
+        let replaced = older.is_some();
+        if let Some(older) = older {
+            (self.overwrite)(&mut item, older);
+        }
+        slot.waiting = Some(item);
         drop(state);
         self.changed.notify_one();
         replaced
@@ -69,9 +75,8 @@ impl<T> Mailbox<T> {
             if let Some(slot) = waiting {
                 state.turn = (slot + 1) % count;
                 let from = &mut state.slots[slot];
-                let overwritten = std::mem::take(&mut from.overwritten);
                 let item = from.waiting.take().expect("this slot was just found to hold an item");
-                return Taken::Item { slot, item, overwritten };
+                return Taken::Item { slot, item };
             }
             if state.slots.iter().all(|slot| slot.closed) {
                 return Taken::Closed;
@@ -96,17 +101,18 @@ mod tests {
 
     #[test]
     fn the_newest_wins_and_the_lost_are_counted() {
-        let mailbox = Mailbox::new(1);
-        assert!(!mailbox.put(0, 1));
-        assert!(mailbox.put(0, 2));
-        assert!(mailbox.put(0, 3));
-        assert_eq!(mailbox.take(Duration::ZERO), Taken::Item { slot: 0, item: 3, overwritten: 2 });
+        // What is lost is what stood before an item, and the item itself.
+        let mailbox = Mailbox::new(1, |newer: &mut (char, u64), older| newer.1 += older.1 + 1);
+        assert!(!mailbox.put(0, ('a', 2)));
+        assert!(mailbox.put(0, ('b', 0)));
+        assert!(mailbox.put(0, ('c', 5)));
+        assert_eq!(mailbox.take(Duration::ZERO), Taken::Item { slot: 0, item: ('c', 9) });
         assert_eq!(mailbox.take(Duration::from_millis(1)), Taken::TimedOut);
     }
 
     #[test]
     fn senders_are_served_in_turn() {
-        let mailbox = Mailbox::new(3);
+        let mailbox = Mailbox::new(3, |_, _| {});
         let mut order = Vec::new();
         mailbox.put(0, 'a');
         mailbox.put(2, 'c');
@@ -121,10 +127,10 @@ mod tests {
 
     #[test]
     fn closing_lets_the_last_item_through_and_wakes_the_receiver() {
-        let mailbox = std::sync::Arc::new(Mailbox::new(2));
+        let mailbox = std::sync::Arc::new(Mailbox::new(2, |_, _| {}));
         mailbox.put(1, 'z');
         mailbox.close(1);
-        assert_eq!(mailbox.take(Duration::ZERO), Taken::Item { slot: 1, item: 'z', overwritten: 0 });
+        assert_eq!(mailbox.take(Duration::ZERO), Taken::Item { slot: 1, item: 'z' });
         let other = mailbox.clone();
         let closer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));

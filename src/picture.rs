@@ -4,6 +4,7 @@
 //! than [`MAX_PIXELS`] needs. EXIF orientation and colour profiles are ignored: pixels come as they are stored.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libjpeg_turbo_rs::JpegError;
 
@@ -52,6 +53,12 @@ pub fn decode_jpeg(bytes: &[u8], out: &mut Vec<u8>) -> Result<(usize, usize), Pi
     if !bytes.starts_with(&JPEG_START) {
         return Err(PictureError::NotAPicture);
     }
+    // The decoder panics on some pictures, such as CMYK of which some components are coarser than others.
+    catch_unwind(AssertUnwindSafe(|| decode_whole_jpeg(bytes, out)))
+        .unwrap_or_else(|_| Err(PictureError::Damaged("the decoder does not know what to make of it".into())))
+}
+
+fn decode_whole_jpeg(bytes: &[u8], out: &mut Vec<u8>) -> Result<(usize, usize), PictureError> {
     let damaged = |error: JpegError| PictureError::Damaged(error.to_string());
     let mut decoder = libjpeg_turbo_rs::Decoder::new(bytes).map_err(damaged)?;
     let header = decoder.header();
@@ -247,6 +254,25 @@ mod tests {
         decode_jpeg(&whole, &mut expected).unwrap();
         assert_eq!(decode_jpeg(&bare, &mut out).unwrap(), (64, 48));
         assert!(out == expected);
+    }
+
+    #[test]
+    fn four_components_are_decoded_or_refused() {
+        use jpeg_encoder::SamplingFactor::{F_1_1, F_1_2, F_2_1, F_2_2, F_4_1, F_4_2};
+        let (width, height) = (33, 47);
+        let cmyk: Vec<u8> = (0..width * height * 4).map(|i| (i * 7 % 256) as u8).collect();
+        for colours in [jpeg_encoder::ColorType::Cmyk, jpeg_encoder::ColorType::CmykAsYcck] {
+            for sampling in [F_1_1, F_1_2, F_2_1, F_2_2, F_4_1, F_4_2] {
+                let (mut jpeg, mut out) = (Vec::new(), Vec::new());
+                let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, 90);
+                encoder.set_sampling_factor(sampling);
+                encoder.encode(&cmyk, width as u16, height as u16, colours).unwrap();
+                match decode_jpeg(&jpeg, &mut out) {
+                    Ok(size) => assert_eq!((size, out.len()), ((width, height), width * height * 3)),
+                    Err(error) => assert!(matches!(error, PictureError::Damaged(_)), "{sampling:?}: {error}"),
+                }
+            }
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, never, select};
 
 use crate::capture::reopen::{Event, Reopening, State};
 use crate::capture::{CameraConfig, Pace};
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::embed::{Backbone, BackboneSpec, Embedder};
 use crate::mailbox::{Mailbox, Taken};
 use crate::notify::Heart;
+use crate::propagate::seed::SeedError;
 use crate::serve::{Controller, Sink};
 use crate::snapshot;
 use crate::state::TrackIds;
@@ -36,6 +37,8 @@ use crate::types::{Answer, Command, CommandError, Features, Frame, PatchGrid, Se
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long a command waits for the thread that it visits.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+/// Frames in a row that cannot be embedded after which a camera counts as lost.
+const MOST_FAILURES: u64 = 10;
 
 /// A frame on its way from the backbone to its camera's session.
 struct Embedded {
@@ -126,7 +129,8 @@ impl Prepared {
         let config = daemon.config();
         let dim = backbone.spec().dim;
         let count = daemon.cameras.len();
-        let mailbox = Arc::new(Mailbox::new(count));
+        let mailbox =
+            Arc::new(Mailbox::new(count, |newer: &mut Frame, older| newer.meta.dropped += older.meta.dropped + 1));
         let (spare_in, spare_out) = bounded::<Features>(2 * count);
         let (mut to_trackers, mut trackers) = (Vec::new(), Vec::new());
         for (index, visits) in visits.into_iter().enumerate() {
@@ -252,10 +256,12 @@ impl Daemon {
         // What needs a restart stays as it runs, so that a second reload still names it.
         config.take_live(new);
         let (propagate, track) = (config.propagation().clone(), config.track.clone());
-        for camera in &self.cameras {
+        let visited = self.cameras.iter().map(|camera| {
             let (propagate, track) = (propagate.clone(), track.clone());
-            self.visit(camera, move |tracker| tracker.session.configure(propagate, track))?;
-        }
+            self.visit(camera, move |tracker| tracker.session.configure(propagate, track))
+        });
+        // One that is too busy is told of, and the others have it all the same: to reload again mends it.
+        let visited: Vec<Result<(), CommandError>> = visited.collect();
         crate::logging::set_level(config.log.level.into());
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         match &changes.applied[..] {
@@ -265,6 +271,7 @@ impl Daemon {
         for key in &changes.restart_needed {
             log::warn!("{key} changed; it takes effect when the daemon is restarted");
         }
+        visited.into_iter().collect::<Result<(), CommandError>>()?;
         Ok(Answer::Reloaded { applied: changes.applied, restart_needed: changes.restart_needed })
     }
 
@@ -302,17 +309,25 @@ impl Daemon {
         let stopping = || CommandError::new(ErrorCode::Stopping, "the daemon is stopping");
         let busy = || CommandError::new(ErrorCode::Busy, format!("camera {} is too busy; try again", camera.name));
         let (sender, receiver) = bounded(1);
+        // Taken by whoever comes first: the visit, or the one who has waited too long for it.
+        let taken = Arc::new(AtomicBool::new(false));
+        let visit_taken = taken.clone();
         let visit: Visit = Box::new(move |tracker| {
-            let _ = sender.send(act(tracker));
+            if !visit_taken.swap(true, Relaxed) {
+                let _ = sender.send(act(tracker));
+            }
         });
         camera.visits.send_timeout(visit, COMMAND_PATIENCE).map_err(|error| match error {
-            crossbeam_channel::SendTimeoutError::Timeout(_) => busy(),
-            crossbeam_channel::SendTimeoutError::Disconnected(_) => stopping(),
+            SendTimeoutError::Timeout(_) => busy(),
+            SendTimeoutError::Disconnected(_) => stopping(),
         })?;
-        receiver.recv_timeout(COMMAND_PATIENCE).map_err(|error| match error {
-            crossbeam_channel::RecvTimeoutError::Timeout => busy(),
-            crossbeam_channel::RecvTimeoutError::Disconnected => stopping(),
-        })
+        match receiver.recv_timeout(COMMAND_PATIENCE) {
+            Ok(result) => Ok(result),
+            Err(RecvTimeoutError::Timeout) if !taken.swap(true, Relaxed) => Err(busy()),
+            // It has begun: what comes of it is told.
+            Err(RecvTimeoutError::Timeout) => receiver.recv().map_err(|_| stopping()),
+            Err(RecvTimeoutError::Disconnected) => Err(stopping()),
+        }
     }
 
     fn tag(
@@ -323,6 +338,10 @@ impl Daemon {
         seq: Option<u64>,
     ) -> Result<Answer, CommandError> {
         let camera = self.camera(camera)?;
+        if let CameraState::Lost(problem) = camera.stats.state() {
+            let message = format!("camera {} is lost ({problem}): there is no frame to tag on", camera.name);
+            return Err(CommandError::new(ErrorCode::CameraNoFrame, message));
+        }
         let id = self.ids.give().map_err(|error| CommandError::new(ErrorCode::StateUnwritable, error.to_string()))?;
         let name = name.unwrap_or_else(|| format!("object-{id}"));
         let tagged = self.visit(camera, move |tracker| {
@@ -343,7 +362,12 @@ impl Daemon {
     ) -> Result<(), CommandError> {
         for camera in &self.cameras {
             let act = act.clone();
-            if self.visit(camera, move |tracker| act(&mut tracker.session))? {
+            let visit = move |tracker: &mut Tracker| {
+                let done = act(&mut tracker.session);
+                tracker.tell_without_frame();
+                done
+            };
+            if self.visit(camera, visit)? {
                 return Ok(());
             }
         }
@@ -367,7 +391,12 @@ impl Controller for Daemon {
             Command::Reset { camera } => {
                 let mut removed = Vec::new();
                 for camera in self.one_or_all(camera.as_deref())? {
-                    removed.extend(self.visit(camera, |tracker| tracker.session.reset())?);
+                    let visit = |tracker: &mut Tracker| {
+                        let removed = tracker.session.reset();
+                        tracker.tell_without_frame();
+                        removed
+                    };
+                    removed.extend(self.visit(camera, visit)?);
                 }
                 Ok(Answer::Removed { removed })
             }
@@ -460,9 +489,16 @@ impl Tracker {
     fn look_after_camera(&mut self) {
         if !self.camera_lost && matches!(self.stats.state(), CameraState::Lost(_)) {
             self.camera_lost = true;
-            if let Some(report) = self.session.camera_lost() {
-                self.send(report);
-            }
+            self.tell_without_frame();
+        }
+    }
+
+    /// Reports the tracks of a lost camera: no frame will come to tell of them.
+    fn tell_without_frame(&mut self) {
+        if self.camera_lost
+            && let Some(report) = self.session.camera_lost()
+        {
+            self.send(report);
         }
     }
 
@@ -483,7 +519,6 @@ impl Tracker {
 /// The capture thread: frames of one camera into the mailbox, through losses and returns.
 fn capture(config: &CameraConfig, slot: usize, mailbox: &Mailbox<Frame>, daemon: &Daemon) {
     let stats = &daemon.cameras[slot].stats;
-    let name = &config.name;
     let mut source = Reopening::camera(config.clone(), Pace::Live);
     while !daemon.stop.load(Relaxed) {
         match source.next(Instant::now() + GLANCE) {
@@ -494,7 +529,7 @@ fn capture(config: &CameraConfig, slot: usize, mailbox: &Mailbox<Frame>, daemon:
             Some(Event::State(state)) => {
                 let ended = state == State::Ended;
                 daemon.cameras[slot].heart.set_missing(matches!(state, State::Lost { .. } | State::Ended));
-                let (state, line) = describe(name, stats, state);
+                let (state, line) = describe(config, stats, state);
                 if stats.set_state(state, Instant::now())
                     && let Some((level, line)) = line
                 {
@@ -512,15 +547,20 @@ fn capture(config: &CameraConfig, slot: usize, mailbox: &Mailbox<Frame>, daemon:
 }
 
 /// A camera's new state, and the line that tells of it in the log. What it says of the stream is kept.
-fn describe(name: &str, stats: &CameraStats, state: State) -> (CameraState, Option<(log::Level, String)>) {
+fn describe(config: &CameraConfig, stats: &CameraStats, state: State) -> (CameraState, Option<(log::Level, String)>) {
+    let name = &config.name;
     match state {
         State::Waiting => (CameraState::Waiting, None),
         State::Streaming(format) => {
             let rate = format.fps.map_or(String::new(), |fps| format!(" at {fps:.1} frames a second"));
             let described = format!("{} {}x{}{rate}", format.pixels, format.width, format.height);
-            let line = format!("camera {name}: {} streams {described}", format.source);
+            let (level, unmet) = match format.unmet(config) {
+                Some(asked) => (log::Level::Warn, format!(", and not {asked}, as was asked for")),
+                None => (log::Level::Info, String::new()),
+            };
+            let line = format!("camera {name}: {} streams {described}{unmet}", format.source);
             stats.set_format(described, format.width, format.height);
-            (CameraState::Streaming, Some((log::Level::Info, line)))
+            (CameraState::Streaming, Some((level, line)))
         }
         State::Lost { problem } => {
             let line = format!("camera {name}: {problem}; it is tried again until it gives frames");
@@ -533,6 +573,14 @@ fn describe(name: &str, stats: &CameraStats, state: State) -> (CameraState, Opti
     }
 }
 
+/// What of a camera's frames could not be embedded since the last that could.
+#[derive(Default)]
+struct Failures {
+    in_a_row: u64,
+    /// Frames that are missing by now, those lost before them counted.
+    dropped: u64,
+}
+
 /// The embed thread: it owns the backbone, and serves every camera in turn.
 fn embed(
     mut embedder: Embedder,
@@ -541,36 +589,48 @@ fn embed(
     spare: &Receiver<Features>,
     daemon: &Daemon,
 ) {
-    let mut failed = false;
+    let mut failures: Vec<Failures> = daemon.cameras.iter().map(|_| Failures::default()).collect();
     loop {
-        let (slot, mut frame, overwritten) = match mailbox.take(GLANCE) {
-            Taken::Item { slot, item, overwritten } => (slot, item, overwritten),
+        let (slot, mut frame) = match mailbox.take(GLANCE) {
+            Taken::Item { slot, item } => (slot, item),
             Taken::TimedOut => continue,
             Taken::Closed => break,
         };
-        frame.meta.dropped += overwritten;
+        let (camera, failures) = (&daemon.cameras[slot], &mut failures[slot]);
         let taken = clock::now().mono_ns;
         let mut features = spare.try_recv().unwrap_or_else(|_| embedder.empty_features());
         match embedder.embed(&frame.pixels, &mut features) {
             Ok(times) => {
-                failed = false;
+                if failures.in_a_row >= MOST_FAILURES {
+                    log::info!("camera {}: its frames can be read again", camera.name);
+                    camera.heart.set_missing(false);
+                    camera.stats.set_state(CameraState::Streaming, Instant::now());
+                }
+                frame.meta.dropped += failures.dropped;
+                *failures = Failures::default();
                 let latency = Latency {
                     queue: taken.saturating_sub(frame.meta.captured_at.mono_ns) as f32 * 1e-6,
                     preprocess: ms(times.preprocess),
                     embed: ms(times.embed),
                     ..Latency::default()
                 };
-                daemon.cameras[slot].stats.embedded.fetch_add(1, Relaxed);
+                camera.stats.embedded.fetch_add(1, Relaxed);
                 if trackers[slot].send(Embedded { frame, features, latency }).is_err() {
                     break;
                 }
             }
             Err(error) => {
-                daemon.cameras[slot].stats.dropped.fetch_add(1, Relaxed);
-                if !failed {
-                    log::error!("camera {}: frame {}: {error}", daemon.cameras[slot].name, frame.meta.seq);
+                camera.stats.dropped.fetch_add(1, Relaxed);
+                if failures.in_a_row == 0 {
+                    log::error!("camera {}: frame {}: {error}", camera.name, frame.meta.seq);
                 }
-                failed = true;
+                failures.in_a_row += 1;
+                failures.dropped += frame.meta.dropped + 1;
+                if failures.in_a_row >= MOST_FAILURES {
+                    // As good as no camera, for whoever reads its tracks and for the watchdog.
+                    camera.heart.set_missing(true);
+                    camera.stats.set_state(CameraState::Lost(error.to_string()), Instant::now());
+                }
             }
         }
     }
@@ -612,6 +672,7 @@ fn tag_code(error: &TagError) -> ErrorCode {
         TagError::NoFrame => ErrorCode::CameraNoFrame,
         TagError::FrameGone { .. } => ErrorCode::TagFrameGone,
         TagError::TooMany { .. } => ErrorCode::TagTooMany,
+        TagError::Seed(SeedError::Size { .. }) => ErrorCode::FieldInvalid,
         TagError::Seed(_) => ErrorCode::TagEmpty,
     }
 }

@@ -13,6 +13,8 @@ const BLOCK: u64 = 64;
 /// Gives out track ids, none of them twice while the state directory lives.
 pub struct TrackIds {
     file: Option<PathBuf>,
+    /// Held for as long as this lives, so that no other daemon gives out the same ids.
+    _lock: Option<fs::File>,
     inner: Mutex<Inner>,
 }
 
@@ -27,6 +29,8 @@ struct Inner {
 pub enum StateError {
     #[error("{path}: {source}; the state directory must exist and be writable by the daemon")]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: another daemon has it; give each a `state_dir` of its own, or ids would be used twice")]
+    InUse { path: PathBuf },
     #[error("{path}: holds {found:?} where the next track id should be; remove the file if ids may be used again")]
     Garbled { path: PathBuf, found: String },
 }
@@ -35,10 +39,11 @@ impl TrackIds {
     /// Goes on after the ids that `directory` remembers. The directory is made if it is not there.
     ///
     /// # Errors
-    /// When the directory cannot be written, or its file holds no number.
+    /// When the directory cannot be written, another daemon uses it, or its file holds no number.
     pub fn open(directory: &Path) -> Result<TrackIds, StateError> {
         let path = directory.join("next-track-id");
         fs::create_dir_all(directory).map_err(|source| StateError::Io { path: directory.to_owned(), source })?;
+        let lock = lock(directory.join("lock"))?;
         let next = match fs::read_to_string(&path) {
             Ok(text) => text
                 .trim()
@@ -50,14 +55,14 @@ impl TrackIds {
             }
             Err(source) => return Err(StateError::Io { path, source }),
         };
-        let ids = TrackIds { file: Some(path), inner: Mutex::new(Inner { next, reserved: next }) };
+        let ids = TrackIds { file: Some(path), _lock: Some(lock), inner: Mutex::new(Inner { next, reserved: next }) };
         ids.reserve(&mut ids.inner.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(ids)
     }
 
     /// Counts from 1 and remembers nothing: for a demonstration or a replay.
     pub fn ephemeral() -> TrackIds {
-        TrackIds { file: None, inner: Mutex::new(Inner { next: 1, reserved: u64::MAX }) }
+        TrackIds { file: None, _lock: None, inner: Mutex::new(Inner { next: 1, reserved: u64::MAX }) }
     }
 
     /// An id that was never given before.
@@ -82,6 +87,17 @@ impl TrackIds {
             inner.reserved = reserved;
         }
         Ok(())
+    }
+}
+
+/// Locks the file until it is closed, also by a crash.
+fn lock(path: PathBuf) -> Result<fs::File, StateError> {
+    let opened = fs::File::options().create(true).append(true).open(&path);
+    let file = opened.map_err(|source| StateError::Io { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse { path }),
+        Err(fs::TryLockError::Error(source)) => Err(StateError::Io { path, source }),
     }
 }
 
@@ -112,6 +128,16 @@ mod tests {
                 assert!(given.insert(ids.give().unwrap()));
             }
         }
+    }
+
+    #[test]
+    fn a_directory_serves_one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = TrackIds::open(directory.path()).unwrap();
+        let Err(StateError::InUse { path }) = TrackIds::open(directory.path()) else { panic!("both have it") };
+        assert_eq!(path, directory.path().join("lock"));
+        drop(first);
+        TrackIds::open(directory.path()).unwrap();
     }
 
     #[test]

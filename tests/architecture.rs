@@ -13,7 +13,7 @@ fn allowed(room: &str) -> &'static [&'static str] {
         // Values use nothing.
         "types" => &[],
         "capture" => &["types", "picture", "clock"],
-        "embed" => &["types", "picture"],
+        "embed" => &["types", "picture", "suggest"],
         "propagate" => &["types"],
         "track" => &["types", "propagate"],
         "serve" => &["types", "clock"],

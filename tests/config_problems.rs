@@ -38,7 +38,7 @@ const CASES: &[Case] = &[
             "f.toml:2:9: camera[0].width: must be a whole number, 16 to 8192, or 0, not \"640\"",
             "f.toml:3:10: camera[0].height: must be a whole number, 16 to 8192, or 0, not 15",
             "f.toml:4:7: camera[0].fps: must be a number, 0.1 to 1000, not 0",
-            "f.toml:5:14: camera[0].timeout_ms: must be a whole number, 100 to 60000, not -1",
+            "f.toml:5:14: camera[0].timeout_ms: must be a whole number, 100 to 20000, not -1",
             "f.toml:6:10: camera[0].repeat: must be true or false, not 1",
             "f.toml:7:8: camera[0].seed: must be a whole number, 0 to 4294967295, not 4294967296",
             "f.toml:8:11: camera[0].objects: must be a whole number, 1 to 64, not 65",
@@ -49,7 +49,7 @@ const CASES: &[Case] = &[
         said: &[
             "f.toml:2:8: camera[0].name: must be 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit, not \"\"",
             "f.toml:3:10: camera[0].device: must be a path, a name or `auto`, not \"\"",
-            "f.toml:4:10: camera[0].format: must be a four-character code or `auto`, not \"YUV\"",
+            "f.toml:4:10: camera[0].format: must be `auto`, `YUYV`, `UYVY`, `NV12`, `GREY`, `RGB3`, `BGR3` or `MJPG`, not \"YUV\"; did you mean `YUYV`?",
         ],
     },
     Case {
@@ -72,7 +72,10 @@ const CASES: &[Case] = &[
     },
     Case {
         text: "[[camera]]\nname = \"a\"\ndevice = \"video0\"\n[[camera]]\nname = \"b\"\ndevice = \"video0\"\n[[camera]]\nname = \"c\"\ndevice = \"video0\"\nsource = \"nokhwa\"",
-        said: &["f.toml:6:10: camera[1].device: camera[0] has `video0` too; a device can be read once"],
+        said: &[
+            "f.toml:6:10: camera[1].device: camera[0] has `video0` too; a device can be read once",
+            "f.toml:9:10: camera[2].device: must be the camera's number or `auto` with `source = \"nokhwa\"`, not \"video0\"",
+        ],
     },
     Case {
         text: "[[camera]]\nname = \"a\"\ndevice = \"video0\"\n[[camera]]\nname = \"b\"",

@@ -5,6 +5,7 @@ use std::path::Path;
 use tagalong::capture::SourceKind;
 use tagalong::config::{Config, DEFAULT, Effect, Holds, KEYS, LogLevel};
 use tagalong::propagate::{SeedRule, Window};
+use tagalong::types::PixelFormat;
 
 fn shipped(name: &str) -> Config {
     Config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).unwrap_or_else(|p| panic!("{p}"))
@@ -66,7 +67,7 @@ fn every_key_is_documented_with_what_it_may_hold() {
             Holds::OneOf(choices) => choices.iter().for_each(|choice| says(&format!("`{choice}`"))),
             Holds::Name => says(if path == "camera.name" { "1 to 64 letters" } else { "Name" }),
             Holds::FilePath | Holds::FilePathOrNothing => says("ath"),
-            Holds::Device | Holds::FourCharacters | Holds::InputSize => says("`auto`"),
+            Holds::Device | Holds::InputSize => says("`auto`"),
             Holds::Mode => says("octal"),
             Holds::GroupOrNothing => says("empty"),
         }
@@ -95,6 +96,10 @@ fn choices_are_those_of_the_types() {
         assert_eq!(error.matches('`').count(), 2 + 2 * choices.len(), "{path}: {error}");
     }
     all::<SourceKind>("camera.source");
+    let (_, holds, _) = KEYS.iter().find(|(known, ..)| *known == "camera.format").unwrap();
+    let Holds::OneOf(formats) = holds else { panic!("camera.format is no choice") };
+    assert_eq!(formats[0], "auto");
+    assert_eq!(formats[1..], PixelFormat::ALL.map(|format| format.to_string()));
     all::<Window>("presets.window");
     all::<SeedRule>("presets.seed");
     all::<LogLevel>("log.level");

@@ -306,7 +306,7 @@ fn a_camera_that_is_not_there_does_not_disturb_the_others() {
     let status = daemon.good(&["status"]);
     assert!(status.contains("camera missing: lost") && status.contains("/dev/no-such-camera"), "{status}");
     // It is told once, however often it is tried.
-    let told = daemon.log().lines().filter(|line| line.contains("/dev/no-such-camera")).count();
+    let told = daemon.log().lines().filter(|line| line.contains("it is tried again")).count();
     assert_eq!(told, 1, "{}", daemon.log());
 }
 
@@ -336,6 +336,84 @@ fn a_new_configuration_is_taken_and_a_bad_one_is_not() {
     follow(&daemon, "scene", 1, "cup");
 }
 
+/// The exit code and the errors of a daemon that cannot start.
+fn refused(extra: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tagalong.toml");
+    fs::write(folder.path().join("a-file"), "").unwrap();
+    fs::write(&file, format!("state_dir = \"state\"\n{extra}\n{SCENE}")).unwrap();
+    let output = tagalong(folder.path(), &["run", "--config"]).arg(file).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_only_another_configuration_mends_is_78() {
+    // With 78 the service manager does not start it again and again.
+    for (extra, code, expected) in [
+        ("[serve]\ndirectory = \"sockets\"\ntracks_group = \"no-such-group\"", 78, "no-such-group"),
+        ("[serve]\ndirectory = \"a-file\"", 73, "a-file"),
+        ("[serve]\ndirectory = \"sockets\"\n[model]\ninput = \"16x16\"", 78, "480x640"),
+        ("[serve]\ndirectory = \"sockets\"\n[model]\nmanifest = \"a-file\"", 78, "a-file"),
+    ] {
+        let (got, errors) = refused(extra);
+        assert_eq!(got, Some(code), "{extra}: {errors}");
+        assert!(errors.contains(expected), "{extra}: {errors}");
+    }
+}
+
+#[test]
+fn every_frame_is_reported_or_counted() {
+    // More frames than the model can take, so that many are overwritten.
+    let daemon = Daemon::start(&SCENE.replace("10.0", "500.0"));
+    let mut client = daemon.tracks();
+    let mut last = next(&mut client, "scene").seq;
+    let mut lost = 0;
+    for _ in 0..60 {
+        let report = next(&mut client, "scene");
+        assert_eq!(report.seq - last - 1, report.dropped, "between {last} and {}", report.seq);
+        (last, lost) = (report.seq, lost + report.dropped);
+    }
+    assert!(lost > 0, "none was lost, so that nothing is shown");
+}
+
+#[test]
+fn the_demonstration_ends_by_itself_with_a_fair_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = tagalong(folder.path(), &["demo", "--seconds", "8"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let number = |after: &str| {
+        let rest = text.rsplit(after).next().unwrap_or_default().trim_start();
+        rest.split(|c: char| !c.is_ascii_digit() && c != '.').next().and_then(|n| n.parse::<f64>().ok())
+    };
+    let iou = number("mean IoU").unwrap_or_else(|| panic!("no IoU: {text}"));
+    assert!(iou > 0.4, "{text}");
+    assert!(text.contains("FPS"), "{text}");
+}
+
+#[test]
+fn a_replay_gives_the_same_bytes_every_time() {
+    let frames = tempfile::tempdir().unwrap();
+    let (scene, mut drawn) = (scene(), SceneFrame::default());
+    for index in 0..20 {
+        scene.render(index, &mut drawn);
+        let path = frames.path().join(format!("{index:05}.jpg"));
+        fs::write(path, picture::encode_jpeg(&drawn.rgb, 640, 480, 92).unwrap()).unwrap();
+    }
+    let [x, y, w, h] = scene.truth(0).mask(1).bounds().unwrap();
+    let replay = || {
+        let place = format!("cup={x},{y},{w},{h}");
+        let arguments = ["replay", frames.path().to_str().unwrap(), "--tag", &place, "--masks"];
+        let output = tagalong(frames.path(), &arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let first = replay();
+    assert_eq!(first.iter().filter(|byte| **byte == b'\n').count(), 20, "a line for each frame");
+    assert!(String::from_utf8_lossy(&first).contains("\"cup\""));
+    assert!(first == replay(), "two runs differ");
+}
+
 #[test]
 fn after_a_kill_the_next_daemon_takes_over_and_gives_new_ids() {
     let mut daemon = Daemon::start(SCENE);
@@ -353,7 +431,16 @@ fn after_a_kill_the_next_daemon_takes_over_and_gives_new_ids() {
     let mut second = tagalong(daemon.folder.path(), &["run", "--config"]);
     let output = second.arg(daemon.folder.path().join("tagalong.toml")).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && errors.contains("sockets"), "{errors}");
+    assert_eq!(output.status.code(), Some(75), "{errors}");
+    assert!(errors.contains("another daemon") && errors.contains("state_dir"), "{errors}");
+    // ... also where only the sockets are the same.
+    let file = daemon.folder.path().join("second.toml");
+    let sockets = daemon.folder.path().join("sockets");
+    fs::write(&file, format!("state_dir = \"own\"\n[serve]\ndirectory = {sockets:?}\n{SCENE}")).unwrap();
+    let output = tagalong(daemon.folder.path(), &["run", "--config"]).arg(file).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{errors}");
+    assert!(errors.contains("in use by another daemon"), "{errors}");
     let control = ControlClient::connect(&daemon.folder.path().join("sockets/control.sock"), PATIENCE);
     assert_eq!(control.unwrap().list(None).unwrap().len(), 1);
 }

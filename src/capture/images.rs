@@ -150,6 +150,8 @@ impl FrameSource for ImageSource {
         }
         self.keep_pace(deadline)?;
         let mut dropped = 0;
+        // Whoever wants every picture once must know that there is one less; a camera goes on with the next.
+        let lossless = self.pace == Pace::Lossless && !self.repeat;
         while let Some(index) = self.index() {
             let captured_at = self.stamp();
             match self.read(index) {
@@ -159,7 +161,7 @@ impl FrameSource for ImageSource {
                     self.seq += 1;
                     return Ok(Some(Frame { meta, pixels }));
                 }
-                Err(error) if !self.repeat || dropped >= self.files.len() as u64 => return Err(error),
+                Err(error) if lossless || dropped >= self.files.len() as u64 => return Err(error),
                 Err(error) => {
                     if !std::mem::replace(&mut self.warned[index], true) {
                         log::warn!("{}: skipped {error}", self.camera);
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_picture_is_an_error_or_is_skipped_when_repeating() {
+    fn a_damaged_picture_is_an_error_or_is_skipped() {
         let folder = folder(&[("0.png", 1), ("2.png", 3)]);
         fs::write(folder.path().join("1.jpg"), b"\xff\xd8\xff garbage").unwrap();
         let mut source = ImageSource::open(&camera(folder.path(), false), Pace::Lossless, 0).unwrap();
@@ -289,6 +291,8 @@ mod tests {
         assert!(error.to_string().contains("the picture is damaged: "), "{error}");
         let mut source = ImageSource::open(&camera(folder.path(), true), Pace::Lossless, 0).unwrap();
         assert_eq!(frames(&mut source, 4), [(0, 0, 1), (2, 1, 3), (3, 0, 1), (5, 1, 3)]);
+        let mut source = ImageSource::open(&camera(folder.path(), false), Pace::Live, 0).unwrap();
+        assert_eq!(frames(&mut source, 4), [(0, 0, 1), (2, 1, 3)], "a camera goes on to the end");
     }
 
     #[test]

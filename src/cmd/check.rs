@@ -5,6 +5,7 @@ use super::follow::ModelChoice;
 use super::{connect, exit, out};
 use crate::config::Config;
 use crate::embed::ModelConfig;
+use crate::serve;
 
 /// Where the service has its configuration.
 const SERVICE_CONFIG: &str = "/etc/tagalong/tagalong.toml";
@@ -69,14 +70,39 @@ fn check(file: Option<&Path>) -> anyhow::Result<String> {
         let model = connect::model(&manifest(&name))?;
         return Ok(format!("{name}: good; {}", model.describe()));
     }
-    check_config(&Config::load(file)?, &name)
+    match Config::load(file) {
+        Ok(config) => check_config(&config, &name),
+        // The model is looked at all the same, where it can be told which it is.
+        Err(problems) => Err(match model_of(file).map(|choice| connect::model(&choice)) {
+            Some(Err(error)) => Failure { kind: Kind::Config, message: format!("{problems}\n{error:#}") }.into(),
+            _ => problems.into(),
+        }),
+    }
+}
+
+/// The model that a configuration names, though it has mistakes elsewhere.
+fn model_of(file: &Path) -> Option<ModelChoice> {
+    let table = std::fs::read_to_string(file).ok()?.parse::<toml::Table>().ok()?;
+    let named = table.get("model")?.get("manifest")?.as_str()?;
+    let path = file.parent()?.join(named);
+    (named != "bundled" && path.is_file()).then(|| manifest(&path.to_string_lossy()))
 }
 
 fn check_config(config: &Config, name: &str) -> anyhow::Result<String> {
-    let model = connect::model(&ModelChoice::Manifest(config.model.clone()))?;
+    let mut problems = serve::problems(&config.serve);
     let cameras: Vec<&str> = config.camera.iter().map(|camera| camera.name.as_str()).collect();
     let s = if cameras.len() == 1 { "" } else { "s" };
-    Ok(format!("{name}: good; camera{s} {}; {}", cameras.join(", "), model.describe()))
+    match connect::model(&ModelChoice::Manifest(config.model.clone())) {
+        Ok(model) if problems.is_empty() => {
+            return Ok(format!("{name}: good; camera{s} {}; {}", cameras.join(", "), model.describe()));
+        }
+        Ok(_) => {}
+        Err(error) if exit::kind_of(&error) == Kind::Config => problems.push(format!("model.input: {error:#}")),
+        Err(error) if problems.is_empty() => return Err(error),
+        Err(error) => problems.push(format!("model.manifest: {error:#}")),
+    }
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{name}: {problem}")).collect();
+    Err(Failure { kind: Kind::Config, message: lines.join("\n") }.into())
 }
 
 fn manifest(path: &str) -> ModelChoice {

@@ -28,7 +28,11 @@ pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
 
 /// A model's refusal as a failure of the command.
 pub fn refused(error: LoadError) -> anyhow::Error {
-    let kind = if matches!(error, LoadError::Read { .. }) { Kind::NoInput } else { Kind::Data };
+    let kind = match error {
+        LoadError::Read { .. } => Kind::NoInput,
+        LoadError::Input { .. } => Kind::Config,
+        _ => Kind::Data,
+    };
     failure(kind, error)
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::capture::SourceError;
 use crate::config::Problems;
 use crate::eval::{DavisError, EvalError};
+use crate::serve::ServeError;
 use crate::serve::client::ClientError;
 use crate::state::StateError;
 use crate::types::command::ErrorCode;
@@ -91,10 +92,26 @@ fn kind_of_cause(error: &(dyn std::error::Error + 'static)) -> Option<Kind> {
         Some(if matches!(error, DavisError::Io { .. }) { return None } else { Kind::Data })
     } else if let Some(EvalError::Masks { .. }) = error.downcast_ref() {
         Some(Kind::Internal)
-    } else if error.is::<StateError>() {
-        Some(Kind::CantCreate)
+    } else if let Some(error) = error.downcast_ref::<StateError>() {
+        Some(if matches!(error, StateError::InUse { .. }) { Kind::Temporary } else { Kind::CantCreate })
+    } else if let Some(error) = error.downcast_ref::<ServeError>() {
+        Some(kind_of_serve(error))
     } else {
         error.downcast_ref::<io::Error>().map(kind_of_io)
+    }
+}
+
+fn kind_of_serve(error: &ServeError) -> Kind {
+    match error {
+        // What only another configuration mends: the service manager does not start it again.
+        ServeError::Mode { .. } | ServeError::Group { .. } | ServeError::NotASocket { .. } => Kind::Config,
+        ServeError::InUse { .. } => Kind::Temporary,
+        ServeError::Folder { source, .. } | ServeError::Socket { source, .. } => match kind_of_io(source) {
+            Kind::Permission => Kind::Permission,
+            _ => Kind::CantCreate,
+        },
+        ServeError::Activation(_) => Kind::Protocol,
+        ServeError::Start(error) => kind_of_io(error),
     }
 }
 

@@ -21,11 +21,11 @@ pub const KEYS: &[Key] = &[
     ("camera.name", Name, AtRestart),
     ("camera.source", OneOf(&["v4l2", "nokhwa", "images", "synthetic"]), AtRestart),
     ("camera.device", Device, AtRestart),
-    ("camera.format", FourCharacters, AtRestart),
+    ("camera.format", OneOf(&["auto", "YUYV", "UYVY", "NV12", "GREY", "RGB3", "BGR3", "MJPG"]), AtRestart),
     ("camera.width", WholeOrZero(16, 8192), AtRestart),
     ("camera.height", WholeOrZero(16, 8192), AtRestart),
     ("camera.fps", Number(0.1, 1000.0), AtRestart),
-    ("camera.timeout_ms", Whole(100, 60_000), AtRestart),
+    ("camera.timeout_ms", Whole(100, 20_000), AtRestart),
     ("camera.folder", FilePathOrNothing, AtRestart),
     ("camera.repeat", Flag, AtRestart),
     ("camera.seed", Whole(0, u32::MAX as i64), AtRestart),
@@ -78,7 +78,6 @@ pub enum Holds {
     FilePath,
     FilePathOrNothing,
     Device,
-    FourCharacters,
     InputSize,
     /// File permissions.
     Mode,
@@ -118,7 +117,6 @@ impl Holds {
             Name => is_name(text),
             FilePath | Device => printable(1),
             FilePathOrNothing => printable(0),
-            FourCharacters => text == "auto" || (text.len() == 4 && text.bytes().all(|b| (b' '..=b'~').contains(&b))),
             InputSize => text == "auto" || text.split_once('x').is_some_and(|(h, w)| is_side(h) && is_side(w)),
             Mode => {
                 let octal = text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
@@ -148,7 +146,6 @@ impl fmt::Display for Holds {
             Name => write!(f, "1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit"),
             FilePath | FilePathOrNothing => write!(f, "a path"),
             Device => write!(f, "a path, a name or `auto`"),
-            FourCharacters => write!(f, "a four-character code or `auto`"),
             InputSize => write!(f, "HEIGHTxWIDTH in pixels or `auto`"),
             Mode => write!(f, "an octal string, \"000\" to \"0777\""),
             GroupOrNothing => write!(f, "a name of a group or empty"),

@@ -11,6 +11,7 @@ use super::keys::{Holds, KEYS, is_name, key};
 use super::problems::{Gatherer, Problems};
 use super::{Config, DEFAULT};
 use crate::capture::{CameraConfig, SourceKind};
+use crate::suggest::suggestion;
 
 /// Bytes of a file, at most: many times what any configuration needs.
 const LARGEST: u64 = 256 << 10;
@@ -251,6 +252,10 @@ impl Reader<'_> {
                 if self.refused.contains(&path) || self.refused.contains(&format!("camera[{i}].source")) {
                     continue;
                 }
+                let numbered = camera.device == "auto" || camera.device.parse::<u32>().is_ok();
+                self.check(&path, numbered || source != SourceKind::Nokhwa, || {
+                    format!("must be the camera's number or `auto` with `source = \"nokhwa\"`, not {:?}", camera.device)
+                });
                 if camera.device == "auto" {
                     self.check(&path, of_source.len() == 1, || {
                         "`auto` may find the device of another camera; with several, name the device of each \
@@ -312,19 +317,6 @@ fn must_be(holds: Holds, found: &DeValue<'_>) -> String {
         _ => String::new(),
     };
     format!("must be {holds}, not {}{meant}", shown(found))
-}
-
-/// `; did you mean ...?`, or nothing where nothing is near.
-fn suggestion(text: &str, known: &[&str]) -> String {
-    // Two slips in a short word, three in a longer one: beyond that a suggestion is a guess.
-    let most = if text.len() < 4 { 1 } else { 1 + text.len() / 4 };
-    known
-        .iter()
-        .filter(|_| text.len() <= 64)
-        .map(|name| (strsim::damerau_levenshtein(text, name), name))
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map_or(String::new(), |(_, name)| format!("; did you mean `{name}`?"))
 }
 
 /// A value as a message shows it: on one line, and short.

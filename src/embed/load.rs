@@ -157,7 +157,8 @@ struct ModelFiles {
     manifest: Manifest,
     onnx: Cow<'static, [u8]>,
     onnx_path: PathBuf,
-    probe: ProbeFeatures,
+    /// One for each of the manifest's input sizes.
+    probes: Vec<ProbeFeatures>,
 }
 
 impl ModelFiles {
@@ -185,22 +186,31 @@ impl ModelFiles {
         let (onnx_path, probe_path) = (folder.join(&manifest.onnx), folder.join(&manifest.probe.file));
         check_digest(&onnx_path, &onnx, &manifest.sha256)?;
         check_digest(&probe_path, &probe, &manifest.probe.sha256)?;
-        let problem = format!("{} bytes are no {} rows of 16-bit numbers", probe.len(), manifest.probe.patches);
-        let probe = ProbeFeatures::from_bytes(&probe, manifest.probe.patches);
-        let probe = probe.ok_or(LoadError::Graph { path: probe_path, problem })?;
-        Ok(ModelFiles { manifest, onnx, onnx_path, probe })
+        let (sizes, patches) = (manifest.input_sizes.len(), manifest.probe.patches);
+        let probes: Option<Vec<ProbeFeatures>> = match probe.len() {
+            0 => None,
+            length if !length.is_multiple_of(sizes) => None,
+            length => probe.chunks_exact(length / sizes).map(|part| ProbeFeatures::from_bytes(part, patches)).collect(),
+        };
+        let problem = format!("{} bytes are no {sizes} x {patches} rows of 16-bit numbers", probe.len());
+        let probes = probes.ok_or(LoadError::Graph { path: probe_path, problem })?;
+        Ok(ModelFiles { manifest, onnx, onnx_path, probes })
     }
 
-    /// Mean cosine of what `backbone` makes of the probe's picture to what the model made of it.
+    /// Mean cosine of what `backbone` makes of the probe's picture, at the input size that it runs at, to what the
+    /// model made of it.
     fn probe_cosine(&self, backbone: &mut TractBackbone) -> Result<f32, LoadError> {
         let graph_error = |problem| LoadError::Graph { path: self.onnx_path.clone(), problem };
-        let features = probe_features(backbone, grid(self.manifest.probe.size, self.manifest.patch))
-            .map_err(|e| graph_error(e.to_string()))?;
-        if features.dim != self.probe.dim {
-            let dims = format!("the probe has {} dimensions, the model {}", self.probe.dim, features.dim);
+        let running = backbone.spec().grids[0];
+        let features = probe_features(backbone, running).map_err(|e| graph_error(e.to_string()))?;
+        let size_of = |size: &[usize; 2]| grid(*size, self.manifest.patch) == running;
+        let probe = self.manifest.input_sizes.iter().position(size_of).map(|at| &self.probes[at]);
+        let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
+        if features.dim != probe.dim {
+            let dims = format!("the probe has {} dimensions, the model {}", probe.dim, features.dim);
             return Err(graph_error(format!("{dims}: make the probe again")));
         }
-        Ok(self.probe.mean_cosine(&features))
+        Ok(probe.mean_cosine(&features))
     }
 }
 

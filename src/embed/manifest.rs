@@ -1,8 +1,12 @@
 //! What a model is: a TOML file beside its ONNX file.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::suggest::suggestion;
 
 /// A model, as its manifest describes it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -37,18 +41,17 @@ pub struct Manifest {
     pub probe: Probe,
 }
 
-/// Features of the fixed picture [`probe_image`](crate::types::probe_image), made when the model was made.
+/// Features of the fixed picture [`probe_image`](crate::types::probe_image), made when the model was made, at each of
+/// the input sizes: a runtime prepares a graph anew for every size, and may go wrong at one alone.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Name of the file in the manifest's own folder; its layout is that of
-    /// [`ProbeFeatures`](crate::types::ProbeFeatures): (patches, dimensions left), 16-bit little-endian.
+    /// [`ProbeFeatures`](crate::types::ProbeFeatures): (input sizes, patches, dimensions left), 16-bit little-endian.
     pub file: String,
     /// Digest of the file, 64 hexadecimal digits.
     pub sha256: String,
-    /// The picture's size, [height, width] in pixels: one of the input sizes.
-    pub size: [usize; 2],
-    /// Patches in the file, spread evenly over the grid.
+    /// Patches in the file for each input size, spread evenly over its grid.
     pub patches: usize,
 }
 
@@ -79,26 +82,45 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each as `line: key: problem`; a file that is not TOML, or a value of the
-    /// wrong type, ends the reading at that place.
+    /// Everything that is wrong with it, each as `line: key: problem`; in a file that is not TOML, the first place
+    /// that is not.
     pub fn parse(text: &str) -> Result<Manifest, Vec<String>> {
-        let deserializer = toml::Deserializer::parse(text).map_err(|e| vec![at(text, e.span(), "", e.message())])?;
-        let manifest: Manifest = serde_path_to_error::deserialize(deserializer).map_err(|e| {
-            let key = e.path().to_string();
-            vec![at(text, e.inner().span(), if key == "." { "" } else { &key }, e.inner().message())]
-        })?;
-        let problems = manifest.problems();
-        if problems.is_empty() {
+        let table = text.parse::<Table>().map_err(|e| vec![at(text, e.span(), "", e.message())])?;
+        let mut reader = Reader { problems: Vec::new(), refused: BTreeSet::new() };
+        let manifest = reader.manifest(table);
+        if reader.problems.is_empty() {
             return Ok(manifest);
         }
-        let place = |(key, problem): &(&str, String)| at(text, span_of(text, key), key, problem);
-        Err(problems.iter().map(place).collect())
+        let mut placed: Vec<_> = reader.problems.iter().map(|(key, what)| (span_of(text, key), key, what)).collect();
+        // In the order of the file; what is missing has no place in it.
+        placed.sort_by_key(|(span, ..)| span.as_ref().map_or(usize::MAX, |span| span.start));
+        Err(placed.into_iter().map(|(span, key, what)| at(text, span, key, what)).collect())
     }
 
     /// As a file holds it. `by` is the command that wrote it.
     pub fn to_text(&self, by: &str) -> String {
         let text = toml::to_string(self).expect("a manifest's values are all TOML's");
         format!("# Written by `{by}`.\n{text}")
+    }
+
+    /// One that is valid, to put in the place of what is not.
+    fn plain() -> Manifest {
+        Manifest {
+            name: "plain".into(),
+            family: "plain".into(),
+            onnx: "plain.onnx".into(),
+            sha256: "0".repeat(64),
+            patch: 16,
+            input_sizes: vec![[16, 16]],
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            prefix_tokens: 0,
+            output: "plain".into(),
+            precision: Precision::Fp32,
+            dropped_dimensions: Vec::new(),
+            licence: "plain".into(),
+            probe: Probe { file: "plain.probe".into(), sha256: "0".repeat(64), patches: 1 },
+        }
     }
 
     /// Keys and what is wrong with their values.
@@ -133,12 +155,82 @@ impl Manifest {
         let rising = self.dropped_dimensions.windows(2).all(|pair| pair[0] < pair[1]);
         require(rising, "dropped_dimensions", "must rise, and name each dimension once".into());
         require(!self.licence.trim().is_empty(), "licence", "must say under which terms the weights stand".into());
-        let known = self.input_sizes.contains(&self.probe.size);
-        require(known, "probe.size", format!("{:?} must be one of input_sizes", self.probe.size));
-        let patches = self.probe.size[0].saturating_mul(self.probe.size[1]) / self.patch.max(1).pow(2);
-        let range = format!("must be 1 to the size's number of patches, {patches}");
+        let patches = |[height, width]: &[usize; 2]| height.saturating_mul(*width) / self.patch.max(1).pow(2);
+        let patches = self.input_sizes.iter().map(patches).min().unwrap_or(0);
+        let range = format!("must be 1 to the smallest input size's number of patches, {patches}");
         require((1..=patches).contains(&self.probe.patches), "probe.patches", range);
         problems
+    }
+}
+
+/// Keys whose values are checked together.
+const GRID: [&str; 3] = ["patch", "input_sizes", "probe.patches"];
+
+/// Reads a table key by key, so that one mistake does not hide the next.
+struct Reader {
+    /// Keys, `probe.patches` being `patches` in the table `probe`, and what is wrong with them.
+    problems: Vec<(String, String)>,
+    /// Keys that hold the values of [`Manifest::plain`] by now.
+    refused: BTreeSet<String>,
+}
+
+impl Reader {
+    fn manifest(&mut self, mut table: Table) -> Manifest {
+        let plain = Manifest::plain();
+        let known = Table::try_from(&plain).expect("a manifest's values are all TOML's");
+        self.keys(&mut table, &known, "");
+        let manifest = loop {
+            let error = match serde_path_to_error::deserialize::<_, Manifest>(Value::Table(table.clone())) {
+                Ok(manifest) => break manifest,
+                Err(error) => error,
+            };
+            let path = error.path().to_string();
+            // `input_sizes[1]` is a mistake in the value of `input_sizes`.
+            let key = path.split('[').next().unwrap_or_default().to_owned();
+            self.problems.push((key.clone(), error.inner().message().to_owned()));
+            let (slot, value) = match key.split_once('.') {
+                None => (table.get_mut(&key), known.get(&key)),
+                Some((outer, inner)) => {
+                    (table.get_mut(outer).and_then(|t| t.get_mut(inner)), known.get(outer).and_then(|t| t.get(inner)))
+                }
+            };
+            match (slot, value) {
+                (Some(slot), Some(value)) if self.refused.insert(key) => *slot = value.clone(),
+                _ => break plain,
+            }
+        };
+        let grid_refused = GRID.iter().any(|key| self.refused.contains(*key));
+        for (key, problem) in manifest.problems() {
+            if !(self.refused.contains(key) || grid_refused && GRID.contains(&key)) {
+                self.problems.push((key.into(), problem));
+            }
+        }
+        manifest
+    }
+
+    /// Takes out the keys that are not known, and puts in those that are missing.
+    fn keys(&mut self, table: &mut Table, known: &Table, prefix: &str) {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        for (name, _) in table.iter().filter(|(name, _)| !known.contains_key(*name)) {
+            self.problems.push((format!("{prefix}{name}"), format!("unknown key{}", suggestion(name, &names))));
+        }
+        table.retain(|name, _| known.contains_key(name));
+        for (name, plain) in known {
+            let key = format!("{prefix}{name}");
+            match (table.get_mut(name), plain) {
+                (Some(Value::Table(table)), Value::Table(known)) => self.keys(table, known, &format!("{key}.")),
+                (Some(_), Value::String(_) | Value::Integer(_) | Value::Array(_)) => {}
+                (found, _) => {
+                    let problem = if found.is_some() { "must be a table" } else { "is missing" };
+                    self.problems.push((key.clone(), problem.into()));
+                    if let Value::Table(inner) = plain {
+                        self.refused.extend(inner.keys().map(|inner| format!("{key}.{inner}")));
+                    }
+                    self.refused.insert(key);
+                    table.insert(name.clone(), plain.clone());
+                }
+            }
+        }
     }
 }
 
@@ -161,7 +253,7 @@ fn at(text: &str, span: Option<Range<usize>>, key: &str, problem: &str) -> Strin
     format!("{line}{key}{}", problem.trim().replace('\n', " "))
 }
 
-/// Where the value of a key stands, `probe.size` being `size` in the table `probe`.
+/// Where the value of a key stands, `probe.patches` being `patches` in the table `probe`.
 fn span_of(text: &str, key: &str) -> Option<Range<usize>> {
     let table = toml::de::DeTable::parse(text).ok()?;
     let mut table = table.get_ref();
@@ -197,7 +289,6 @@ licence = "MIT"
 [probe]
 file = "small.probe"
 sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
-size = [480, 640]
 patches = 64
 "#;
 
@@ -221,13 +312,12 @@ patches = 64
             Case {
                 from: "patch = 16",
                 to: "patch = 16\npatches = 2",
-                expected: &["line 6", "unknown field `patches`"],
+                expected: &["line 6: patches: unknown key; did you mean `patch`?"],
             },
             Case { from: "patch = 16", to: "patch = 0", expected: &["line 5: patch: must be 1 to 64"] },
             Case { from: "patch = 16", to: "patch = 7", expected: &["line 6: input_sizes: [480, 640]"] },
-            Case { from: "patch = 16\n", to: "", expected: &["missing field `patch`"] },
+            Case { from: "patch = 16\n", to: "", expected: &["patch: is missing"] },
             Case { from: "patch = 16", to: "patch = = 16", expected: &["line 5: "] },
-            Case { from: "[480, 640], [", to: "[", expected: &["line 18: probe.size: "] },
             Case { from: "\"small.onnx\"", to: "\"../small.onnx\"", expected: &["line 3: onnx: `../small.onnx`"] },
             Case { from: "\"small.onnx\"", to: "\"/small.onnx\"", expected: &["line 3: onnx: "] },
             Case { from: "\"small.onnx\"", to: "\"a/small.onnx\"", expected: &["line 3: onnx: "] },
@@ -238,8 +328,8 @@ patches = 64
             Case { from: "mean = [0.5", to: "mean = [inf", expected: &["line 7: mean: must be"] },
             Case { from: "\"fp32\"", to: "\"fp16\"", expected: &["line 11: precision: unknown variant `fp16`"] },
             Case { from: "= []", to: "= [3, 3]", expected: &["line 12: dropped_dimensions: must rise"] },
-            Case { from: "patches = 64", to: "patches = 0", expected: &["line 19: probe.patches: "] },
-            Case { from: "patches = 64", to: "patches = 1201", expected: &["line 19: probe.patches: ", "1200"] },
+            Case { from: "patches = 64", to: "patches = 0", expected: &["line 18: probe.patches: "] },
+            Case { from: "patches = 64", to: "patches = 589", expected: &["line 18: probe.patches: ", "588"] },
             Case {
                 from: "sha256 = \"0",
                 to: "sha256 = \"g",
@@ -262,6 +352,27 @@ patches = 64
         let problems = Manifest::parse(&text).unwrap_err();
         for key in ["family", "patch", "input_sizes", "licence", "probe.patches"] {
             assert!(problems.iter().any(|p| p.contains(&format!(" {key}: "))), "{key} is not in {problems:?}");
+        }
+        // A wrong type, an unknown key and a missing one hide nothing either, and nothing is said that follows.
+        let text = GOOD
+            .replace("patch = 16", "patch = \"16\"\nprefix_token = 1")
+            .replace("prefix_tokens = 1\n", "")
+            .replace("mean = [0.5, 0.5, 0.5]", "mean = 0.5")
+            .replace("\"MIT\"", "\"\"")
+            .replace("[probe]", "[prob]");
+        let problems = Manifest::parse(&text).unwrap_err();
+        let starts = [
+            "line 5: patch: invalid type",
+            "line 6: prefix_token: unknown key; did you mean `prefix_tokens`?",
+            "line 8: mean: invalid type",
+            "line 13: licence: must say",
+            "line 15: prob: unknown key; did you mean `probe`?",
+            "prefix_tokens: is missing",
+            "probe: is missing",
+        ];
+        assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+        for (problem, start) in problems.iter().zip(starts) {
+            assert!(problem.starts_with(start), "{start}: {problems:#?}");
         }
     }
 }

@@ -21,8 +21,7 @@ use crate::types::{Features, PatchGrid, ProbeFeatures, probe_image};
 pub const PATCH: usize = 16;
 /// Input sizes that the manifest offers, height and width; the graph takes any multiples of the patch.
 const INPUT_SIZES: [[usize; 2]; 6] = [[480, 640], [480, 848], [368, 640], [336, 448], [240, 320], [720, 1280]];
-/// Size of the probe's picture, and how many of its patches are kept.
-const PROBE_SIZE: [usize; 2] = [240, 320];
+/// How many patches of each input size the probe keeps.
 const PROBE_PATCHES: usize = 60;
 
 /// Bins of each soft histogram, and where the first and the last lie: brightness, red against green, yellow
@@ -53,9 +52,11 @@ pub const DIM: usize = 2 * (COLOURS + DIRECTIONS);
 pub fn write(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
     let onnx = graph();
-    let [height, width] = PROBE_SIZE;
-    let features = by_definition(&probe_image(width, height), width, height);
-    let probe = ProbeFeatures::sample(&features, PROBE_PATCHES).to_bytes();
+    let probe_of = |[height, width]: [usize; 2]| {
+        let features = by_definition(&probe_image(width, height), width, height);
+        ProbeFeatures::sample(&features, PROBE_PATCHES).to_bytes()
+    };
+    let probe: Vec<u8> = INPUT_SIZES.into_iter().flat_map(probe_of).collect();
     let manifest = manifest(&onnx, &probe).to_text("tagalong model bundled");
     let files = [("bundled.onnx", onnx), ("bundled.probe", probe), ("bundled.toml", manifest.into_bytes())];
     files
@@ -83,12 +84,7 @@ fn manifest(onnx: &[u8], probe: &[u8]) -> Manifest {
         precision: Precision::Fp32,
         dropped_dimensions: Vec::new(),
         licence: "MIT OR Apache-2.0".into(),
-        probe: Probe {
-            file: "bundled.probe".into(),
-            sha256: hex_digest(probe),
-            size: PROBE_SIZE,
-            patches: PROBE_PATCHES,
-        },
+        probe: Probe { file: "bundled.probe".into(), sha256: hex_digest(probe), patches: PROBE_PATCHES },
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::embed::{
     Backbone, BareModel, LoadError, Manifest, Precision, Probe, hex_digest, is_quantized, load_bare, probe_features,
 };
-use crate::types::ProbeFeatures;
+use crate::types::{PatchGrid, ProbeFeatures};
 
-/// Patches that a probe keeps, at most.
+/// Patches that a probe keeps of each input size, at most.
 const PROBE_PATCHES: usize = 64;
 
 /// What a person says of a model.
@@ -40,44 +40,46 @@ pub fn describe(
         return Err(graph_error("the file changed while it was read".into()));
     }
     let quantized = is_quantized(&onnx).map_err(graph_error)?;
-    let grid = backbone.spec().grids[0];
-    let features = probe_features(&mut backbone, grid).map_err(|e| graph_error(e.to_string()))?;
-    let truth = match reference {
+    let mut truth = match reference {
         None if quantized => {
             let problem = "it computes in 8-bit integers: its probe must come from the same model in 32-bit floats";
             return Err(graph_error(problem.into()));
         }
-        None => features.clone(),
-        Some(path) => {
-            let reference = BareModel { onnx: path.to_owned(), ..model.clone() };
-            let failed = |problem: String| LoadError::Graph { path: path.to_owned(), problem };
-            probe_features(&mut load_bare(&reference, 0)?, grid).map_err(|e| failed(e.to_string()))?
-        }
+        None => None,
+        Some(path) => Some(load_bare(&BareModel { onnx: path.to_owned(), ..model.clone() }, 0)?),
     };
     let precision = if quantized { Precision::Int8 } else { Precision::Fp32 };
-    let probe = ProbeFeatures::sample(&truth, PROBE_PATCHES);
-    let (cosine, least) = (probe.mean_cosine(&features), precision.least_cosine());
-    if cosine.is_nan() || cosine < least {
-        return Err(LoadError::Probe { path: model.onnx.clone(), cosine, least });
+    let least = precision.least_cosine();
+    let grids = backbone.spec().grids.clone();
+    let patches = grids.iter().map(PatchGrid::len).min().unwrap_or(0).min(PROBE_PATCHES);
+    let mut bytes = Vec::new();
+    for grid in &grids {
+        let features = probe_features(&mut backbone, *grid).map_err(|e| graph_error(e.to_string()))?;
+        let probe = match &mut truth {
+            None => ProbeFeatures::sample(&features, patches),
+            Some(truth) => {
+                let features = probe_features(truth, *grid).map_err(|e| graph_error(format!("its reference: {e}")))?;
+                ProbeFeatures::sample(&features, patches)
+            }
+        };
+        let cosine = probe.mean_cosine(&features);
+        if cosine.is_nan() || cosine < least {
+            return Err(LoadError::Probe { path: model.onnx.clone(), cosine, least });
+        }
+        bytes.extend(probe.to_bytes());
     }
-    let bytes = probe.to_bytes();
     let manifest = Manifest {
         onnx: model.onnx.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         sha256: hex_digest(&onnx),
         patch: model.patch,
-        input_sizes: backbone.spec().grids.iter().map(|grid| [grid.input_height(), grid.input_width()]).collect(),
+        input_sizes: grids.iter().map(|grid| [grid.input_height(), grid.input_width()]).collect(),
         mean: model.mean,
         std: model.std,
         prefix_tokens: backbone.prefix_tokens(),
         output: model.output.clone(),
         precision,
         dropped_dimensions: Vec::new(),
-        probe: Probe {
-            file: format!("{}.probe", description.name),
-            sha256: hex_digest(&bytes),
-            size: [grid.input_height(), grid.input_width()],
-            patches: probe.count(),
-        },
+        probe: Probe { file: format!("{}.probe", description.name), sha256: hex_digest(&bytes), patches },
         name: description.name,
         family: description.family,
         licence: description.licence,

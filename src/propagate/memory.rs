@@ -548,6 +548,41 @@ mod tests {
         (0..grid.len() as u64).map(|i| ((i * 7919 + seed * 104_729) % of).saturating_sub(of - 5) as f32 / 8.0).collect()
     }
 
+    #[test]
+    fn what_is_found_again_is_traced_back_by_the_rule() {
+        let grid = PatchGrid { rows: 5, cols: 7, patch: 16 };
+        let frames: Vec<Features> = (0..6).map(|seed| random_features(grid, 8, seed)).collect();
+        let config = config(3, 4, 2, Window::Square);
+        let mut memory = Propagator::new(config.clone(), grid, 8);
+        memory.step(&frames[0]);
+        memory.add(ObjectKey(1), seed_labels(grid, 1), 0);
+        frames[1..].iter().for_each(|frame| memory.step(frame));
+        let found = seed_labels(grid, 2);
+        memory.take_up(ObjectKey(1), &found);
+        let newest =
+            LabelField { grid, instances: 1, data: found.iter().flat_map(|label| [1.0 - label, *label]).collect() };
+        let (_, object) = memory.find(ObjectKey(1)).unwrap();
+        assert_eq!(object.context.len(), 4);
+        assert_eq!(object.context[3], found);
+        for (plane, frame) in object.context.iter().zip(&frames[2..5]) {
+            let expected = oracle(&config, frame, &[(&frames[5], &newest)]);
+            for (patch, label) in plane.iter().enumerate() {
+                assert!((label - expected.row(patch)[1]).abs() < 1e-5, "{patch}: {label}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_grid_of_fewer_patches_than_matches_is_searched() {
+        let grid = PatchGrid { rows: 1, cols: 2, patch: 16 };
+        let mut memory = Propagator::new(config(5, 2, 1, Window::Square), grid, 4);
+        memory.step(&random_features(grid, 4, 1));
+        memory.add(ObjectKey(1), vec![1.0, 0.0], 0);
+        memory.step(&random_features(grid, 4, 1));
+        let labels = memory.look_everywhere(ObjectKey(1)).unwrap();
+        assert!(labels[0] > labels[1], "{labels:?}");
+    }
+
     /// Follows one object alone through `frames` by the oracle, and returns its labels after each.
     fn follow_alone(config: &PropagateConfig, frames: &[Features], labels: &[f32]) -> Vec<Vec<f32>> {
         let field = |labels: &[f32]| LabelField {

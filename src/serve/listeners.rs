@@ -150,6 +150,20 @@ fn check_mode(key: &'static str, value: &str) -> Result<u32, ServeError> {
     parse_mode(value).ok_or_else(|| ServeError::Mode { key, value: value.to_owned() })
 }
 
+/// What of a configuration this machine cannot serve, each as `key: problem`.
+pub fn problems(config: &ServeConfig) -> Vec<String> {
+    let groups = [("tracks_group", &config.tracks_group), ("control_group", &config.control_group)];
+    let mut problems: Vec<String> = groups
+        .into_iter()
+        .filter_map(|(key, name)| find_group(key, name).err())
+        .map(|error| format!("serve: {error}"))
+        .collect();
+    if config.directory.exists() && !config.directory.is_dir() {
+        problems.push(format!("serve.directory: {} is no folder", config.directory.display()));
+    }
+    problems
+}
+
 fn find_group(key: &'static str, name: &str) -> Result<Option<u32>, ServeError> {
     if name.is_empty() {
         return Ok(None);

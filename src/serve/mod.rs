@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::types::{Answer, Command, CommandError, TrackReport};
 
-pub use listeners::{Activated, ServeError, parse_mode};
+pub use listeners::{Activated, ServeError, parse_mode, problems};
 pub use socket::{Server, TracksSink};
 pub use wire::{Hello, HelloCamera};
 

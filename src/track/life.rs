@@ -106,6 +106,7 @@ impl Life {
             self.lost_at = if self.state == TrackState::Lost { self.lost_at } else { time };
             (self.state, self.reason) = (TrackState::Lost, Reason::CameraLost);
             self.seen_in_a_row = 0;
+            self.since_seen = self.since_seen.max(1);
         }
     }
 

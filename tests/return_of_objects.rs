@@ -1,0 +1,103 @@
+//! Objects that leave the picture or pass behind others, and come back: the real model and the real session on the
+//! built-in scene, held to its exact masks.
+
+use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
+use tagalong::config::Config;
+use tagalong::embed::{self, Embedder, ModelConfig};
+use tagalong::track::Session;
+use tagalong::types::{FrameMeta, Mask, PixelBuf, PixelFormat, Seed, Timestamp, TrackId};
+
+const FPS: f32 = 10.0;
+const FRAMES: u64 = 200;
+/// Pixels that must show of an object for it to be in sight, and for it to be tagged.
+const IN_SIGHT: usize = 1_000;
+const WHOLE: usize = 1_500;
+/// Frames that a returned object is given to be found.
+const GRACE: u64 = 5;
+
+/// What became of objects that had been out of sight.
+#[derive(Debug, Default)]
+struct Returned {
+    /// Frames in which they are in sight again, after some grace.
+    frames: u64,
+    /// ... of them with a mask of an IoU of at least 0.4.
+    followed: u64,
+    /// How often one was lost again while it was in sight.
+    lost_again: u64,
+    /// Frames in which nothing of an object is to be seen, and those with a mask of it all the same.
+    absent: u64,
+    ghosts: u64,
+}
+
+fn follow(seed: u64, returned: &mut Returned) {
+    let options = SceneOptions { seed, fps: FPS, objects: 4, ..SceneOptions::default() };
+    let scene = Scene::new(options.clone()).unwrap();
+    let config = Config::builtin();
+    let model = ModelConfig { input: "240x320".into(), threads: 1, ..config.model.clone() };
+    let backbone = embed::load(&model).unwrap();
+    let grid = backbone.spec().grids[0];
+    let mut embedder = Embedder::new(backbone, grid);
+    let mut features = embedder.empty_features();
+    let mut session = Session::new(config.propagation().clone(), config.track.clone(), grid, features.dim);
+    let (mut drawn, mut tagged) = (SceneFrame::default(), [false; 4]);
+    // For each object: frames in sight since it was gone, `None` where it was never gone; and whether it was seen.
+    let mut back: [Option<u64>; 4] = [None; 4];
+    let mut seen = [false; 4];
+    for index in 0..FRAMES {
+        scene.render(index, &mut drawn);
+        let pixels = PixelBuf::packed(PixelFormat::Rgb3, options.width, options.height, drawn.rgb.clone()).unwrap();
+        embedder.embed(&pixels, &mut features).unwrap();
+        let ns = (index as f64 * 1e9 / f64::from(FPS)) as u64;
+        let meta = FrameMeta {
+            camera: "scene".into(),
+            seq: index,
+            captured_at: Timestamp { mono_ns: ns, real_ns: ns },
+            dropped: 0,
+            width: options.width,
+            height: options.height,
+        };
+        let report = session.step(&meta, &features);
+        let truth = scene.truth(index);
+        for track in &report.tracks {
+            let object = track.id.0 as usize;
+            let exact = truth.mask(object + 1);
+            let mask = track.mask.as_ref().map(|mask| Mask::from_coco(mask).unwrap());
+            if exact.is_empty() {
+                back[object] = Some(0);
+                returned.absent += 1;
+                returned.ghosts += u64::from(mask.is_some());
+            } else if let Some(frames) = &mut back[object]
+                && exact.area() >= IN_SIGHT
+            {
+                *frames += 1;
+                if *frames > GRACE {
+                    returned.frames += 1;
+                    returned.followed += u64::from(mask.as_ref().is_some_and(|mask| mask.iou(&exact) >= 0.4));
+                    returned.lost_again += u64::from(seen[object] && mask.is_none());
+                }
+            }
+            seen[object] = mask.is_some();
+        }
+        for object in (0..4).filter(|object| !tagged[*object]).collect::<Vec<_>>() {
+            let mask = truth.mask(object + 1);
+            if mask.area() >= WHOLE && mask.area() == scene.silhouette(index, object + 1).area() {
+                session.tag(&Seed::Mask(mask), None, TrackId(object as u64), object.to_string()).unwrap();
+                tagged[object] = true;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_returns_is_found_and_kept() {
+    let mut returned = Returned::default();
+    for seed in [1, 2, 3] {
+        follow(seed, &mut returned);
+        eprintln!("{seed}: {returned:?}");
+    }
+    let Returned { frames, followed, lost_again, absent, ghosts } = returned;
+    assert!(frames > 100 && absent > 100, "the scenes show too little: {frames}, {absent}");
+    assert!(followed * 10 >= frames * 7, "{followed} of {frames}");
+    assert!(lost_again * 20 <= frames, "{lost_again} times in {frames} frames");
+    assert!(ghosts * 50 <= absent, "{ghosts} in {absent} frames");
+}
