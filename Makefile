@@ -14,9 +14,13 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 export CARGO_TERM_PROGRESS_WHEN ?= never
 PROGRAM := target/release/tagalong
 GENERATED := target/generated
-REFERENCE_PYTHON := $(CURDIR)/target/reference-venv/bin/python
+# The NumPy implementation of the published rule, where there is one: the tests and the benchmarks compare with it.
+export TAGALONG_REFERENCE := $(realpath $(wildcard ../shared/reference))
+ifeq ($(TAGALONG_REFERENCE_PYTHON),)
+export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
+endif
 
-.PHONY: demo build test check-code run-tests check-docs test-camera test-service bench deny install uninstall clean
+.PHONY: demo build test check-code run-tests check-docs test-camera test-service bench run-bench deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -40,10 +44,7 @@ check-code:
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo clippy --locked --all-targets --no-default-features -- --deny warnings
 
-# The tests compare with the NumPy reference where there is one.
 run-tests:
-	export TAGALONG_REFERENCE_PYTHON="$(wildcard $(REFERENCE_PYTHON))"; \
-	[ -n "$$TAGALONG_REFERENCE_PYTHON" ] || unset TAGALONG_REFERENCE_PYTHON; \
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked; else cargo test --locked --all-targets; fi
 	cargo test --locked --doc
 
@@ -61,7 +62,10 @@ test-service: build
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} ../shared/vm/vmrun.sh --systemd tests/vm/service.sh
 
 bench:
-	scripts/setup.sh build
+	scripts/setup.sh bench
+	$(MAKE) --no-print-directory run-bench
+
+run-bench:
 	cargo bench --locked
 
 # Licences, banned crates and sources of all dependencies, without the network: cargo install cargo-deny

@@ -2,11 +2,10 @@
 //!
 //! `cargo bench --bench propagation` first prints the fraction of this core's measured multiply-add peak that
 //! the window's own products reach (products outside of the window are not counted), then divan's timings.
-//! With `TAGALONG_REFERENCE_PYTHON` naming an interpreter that has NumPy and OpenCV, and `../shared` present,
-//! the published rule in NumPy is timed on the same embeddings in the same run.
+//! With `TAGALONG_REFERENCE_PYTHON` naming an interpreter that has NumPy and OpenCV, and `TAGALONG_REFERENCE` the
+//! folder of `propagate.py`, the published rule in NumPy is timed on the same embeddings in the same run.
 
 use std::hint::black_box;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -130,7 +129,7 @@ fn summary() {
 /// The published rule in NumPy on embeddings like these, on one thread.
 fn reference_seconds() -> Result<f64, String> {
     let python = std::env::var("TAGALONG_REFERENCE_PYTHON").map_err(|_| "TAGALONG_REFERENCE_PYTHON is not set")?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference");
+    let folder = std::env::var("TAGALONG_REFERENCE").map_err(|_| "TAGALONG_REFERENCE is not set")?;
     let script = format!(
         "import sys, time; sys.path.insert(0, {folder:?})\n\
          import numpy as np, propagate as p\n\

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`), testing (`test`) or the camera test (`camera`) needs and what is not
+# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`) or the camera test (`camera`) need and what is not
 # there yet: with apt-get where this user may, else it prints the line to run and stops. Run again, it does nothing.
 set -euo pipefail
 
 purpose=${1:-build}
-case $purpose in build | test | camera) ;; *)
-    echo "usage: $0 build|test|camera" >&2
+case $purpose in build | test | bench | camera) ;; *)
+    echo "usage: $0 build|test|bench|camera" >&2
     exit 64
     ;;
 esac
@@ -32,6 +32,9 @@ has_header() { echo "#include <$1>" | cc -E -; }
 has_static_busybox() { has busybox && ! ldd "$(command -v busybox)"; }
 has_venv() { python3 -c 'import ensurepip, venv'; }
 
+# The reference implementation is only there, and compared with, where the maintainers' data is.
+needs_reference() { [ -d "${TAGALONG_REFERENCE:-}" ] && { [ "$purpose" = test ] || [ "$purpose" = bench ]; }; }
+
 look() {
     missing=()
     want gcc has cc
@@ -41,9 +44,8 @@ look() {
     if [ "$purpose" = test ]; then
         want python3 has python3           # The Python client is tested.
         want systemd has systemd-analyze   # So are the units.
-        # The reference implementation is only there, and compared with, where the maintainers' data is.
-        if [ -d ../shared/reference ]; then want python3-venv has_venv; fi
     fi
+    if needs_reference; then want python3-venv has_venv; fi
     if [ "$purpose" = camera ]; then
         want qemu-system-x86 has qemu-system-x86_64
         want busybox-static has_static_busybox
@@ -89,7 +91,7 @@ if [ "$purpose" = test ]; then
 fi
 
 # NumPy and friends, apart from the machine's own Python.
-if [ "$purpose" = test ] && [ -d ../shared/reference ]; then
+if needs_reference; then
     venv=target/reference-venv
     packages="numpy opencv-python-headless pillow onnxruntime"
     if [ "$(cat $venv/installed 2>/dev/null)" != "$packages" ]; then

@@ -12,7 +12,8 @@ const DECODE: &str = "import sys; from PIL import Image; \
 #[test]
 fn jpeg_pixels_are_those_of_libjpeg_turbo() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/davis/JPEGImages/480p");
-    let python = std::env::var("TAGALONG_REFERENCE_PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = std::env::var("TAGALONG_REFERENCE_PYTHON").ok().filter(|python| !python.is_empty());
+    let python = python.unwrap_or_else(|| "python3".into());
     let has_pillow = Command::new(&python).args(["-c", "import PIL"]).output().is_ok_and(|run| run.status.success());
     if !folder.exists() || !has_pillow {
         eprintln!("SKIPPED: this needs {} and Python with Pillow", folder.display());

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::exit::{Kind, failure};
 use crate::serve::client::{ClientError, ControlClient, TracksClient, control_path, tracks_path};
 use crate::serve::wire::{CONTROL_SOCKET, TRACKS_SOCKET};
+use crate::types::command::Status;
 
 /// How long the daemon may take to answer. A tag waits for a frame, and a reload for a model.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Between one attempt and the next.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which daemon is meant.
 #[derive(Debug, clap::Args)]
@@ -17,6 +20,9 @@ pub struct Daemon {
     /// Folder of the daemon's sockets [default: $TAGALONG_SOCKET_DIR, or /run/tagalong]
     #[arg(long, value_name = "DIR", global = false)]
     socket_dir: Option<PathBuf>,
+    /// Wait so long for a daemon that starts, and for its cameras' first frames [default: 0]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    wait: Option<u64>,
 }
 
 impl Daemon {
@@ -26,7 +32,14 @@ impl Daemon {
     /// Says how to start a daemon where there is none, and whom to ask where this user may not.
     pub fn control(&self) -> anyhow::Result<ControlClient> {
         let path = self.socket_dir.as_ref().map_or_else(control_path, |folder| folder.join(CONTROL_SOCKET));
-        ControlClient::connect(&path, TIMEOUT).map_err(|error| explain(error, &path, "serve.control_group"))
+        let deadline = self.deadline();
+        let connect = || ControlClient::connect(&path, TIMEOUT);
+        let mut client = patiently(deadline, connect).map_err(|error| explain(error, &path, "serve.control_group"))?;
+        let is_waiting = |status: Status| status.cameras.iter().any(|camera| camera.state == "waiting");
+        while Instant::now() < deadline && is_waiting(client.status()?) {
+            std::thread::sleep(PAUSE);
+        }
+        Ok(client)
     }
 
     /// Connects to read tracks.
@@ -35,7 +48,28 @@ impl Daemon {
     /// As [`Daemon::control`].
     pub fn tracks(&self) -> anyhow::Result<TracksClient> {
         let path = self.socket_dir.as_ref().map_or_else(tracks_path, |folder| folder.join(TRACKS_SOCKET));
-        TracksClient::connect(&path, TIMEOUT).map_err(|error| explain(error, &path, "serve.tracks_group"))
+        let connect = || TracksClient::connect(&path, TIMEOUT);
+        patiently(self.deadline(), connect).map_err(|error| explain(error, &path, "serve.tracks_group"))
+    }
+
+    /// Until when a daemon that starts is waited for.
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.wait.unwrap_or(0))
+    }
+}
+
+/// Connects, again and again until the deadline while nobody listens yet.
+fn patiently<T>(deadline: Instant, connect: impl Fn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    loop {
+        match connect() {
+            Err(ClientError::Connect { source, .. })
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
     }
 }
 
