@@ -1,8 +1,8 @@
 //! Fits the weights of a track's score on the synthetic scene, and tells how far the score holds.
 //!
 //! `cargo run --release --example calibrate` tags every object of several scenes when it first shows, follows
-//! them by propagation alone, and pairs the evidence of each frame with whether the mask was right (IoU with the
-//! exact mask of at least 0.5). Even seeds fit the weights, odd seeds test them.
+//! them as the daemon does, and pairs what is reported of each that is seen with whether its mask was right (IoU
+//! with the exact mask of at least 0.5). Even seeds fit the weights, odd seeds test them.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,7 @@ fn follow(seed: u64) -> Result<Vec<Sample>, Box<dyn std::error::Error>> {
     let grid = backbone.spec().grids[0];
     let mut embedder = Embedder::new(backbone, grid);
     let mut features = embedder.empty_features();
-    let track = tagalong::track::TrackConfig { recover: false, ..config.track.clone() };
-    let mut session = Session::new(config.propagation().clone(), track, grid, embedder.dim());
+    let mut session = Session::new(config.propagation().clone(), config.track.clone(), grid, embedder.dim());
     let mut rendered = SceneFrame::default();
     let mut numbers: BTreeMap<TrackId, usize> = BTreeMap::new();
     let mut samples = Vec::new();
@@ -63,13 +62,13 @@ fn follow(seed: u64) -> Result<Vec<Sample>, Box<dyn std::error::Error>> {
             width: options.width,
             height: options.height,
         };
-        session.step(&meta, &features);
+        let report = session.step(&meta, &features);
         let evidence: BTreeMap<TrackId, Evidence> = session.all_evidence().into_iter().collect();
-        for (id, mask) in session.masks() {
-            if !mask.is_empty() {
-                let exact: Mask = rendered.truth.mask(numbers[&id]);
-                let evidence = evidence[&id];
-                samples.push((evidence.terms(), evidence.score(), mask.iou(&exact) >= RIGHT));
+        for track in &report.tracks {
+            if let Some(mask) = &track.mask {
+                let exact: Mask = rendered.truth.mask(numbers[&track.id]);
+                let right = Mask::from_coco(mask)?.iou(&exact) >= RIGHT;
+                samples.push((evidence[&track.id].terms(), track.score, right));
             }
         }
         for number in 1..=options.objects {

@@ -1,5 +1,5 @@
-//! Objects that leave the picture or pass behind others, and come back: the real model and the real session on the
-//! built-in scene, held to its exact masks.
+//! The real model and the real session on the built-in scene, held to its exact masks: objects that leave the picture
+//! or pass behind others and come back, and what their scores promise.
 
 use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
 use tagalong::config::Config;
@@ -15,10 +15,10 @@ const WHOLE: usize = 1_500;
 /// Frames that a returned object is given to be found.
 const GRACE: u64 = 5;
 
-/// What became of objects that had been out of sight.
-#[derive(Debug, Default)]
-struct Returned {
-    /// Frames in which they are in sight again, after some grace.
+/// What became of the objects.
+#[derive(Default)]
+struct Outcome {
+    /// Frames in which those that had been out of sight are in sight again, after some grace.
     frames: u64,
     /// ... of them with a mask of an IoU of at least 0.4.
     followed: u64,
@@ -27,9 +27,11 @@ struct Returned {
     /// Frames in which nothing of an object is to be seen, and those with a mask of it all the same.
     absent: u64,
     ghosts: u64,
+    /// Score of each mask, and whether it was right: an IoU of at least 0.5.
+    scores: Vec<(f32, bool)>,
 }
 
-fn follow(seed: u64, returned: &mut Returned) {
+fn follow(seed: u64, outcome: &mut Outcome) {
     let options = SceneOptions { seed, fps: FPS, objects: 4, ..SceneOptions::default() };
     let scene = Scene::new(options.clone()).unwrap();
     let config = Config::builtin();
@@ -62,18 +64,19 @@ fn follow(seed: u64, returned: &mut Returned) {
             let object = track.id.0 as usize;
             let exact = truth.mask(object + 1);
             let mask = track.mask.as_ref().map(|mask| Mask::from_coco(mask).unwrap());
+            outcome.scores.extend(mask.as_ref().map(|mask| (track.score, mask.iou(&exact) >= 0.5)));
             if exact.is_empty() {
                 back[object] = Some(0);
-                returned.absent += 1;
-                returned.ghosts += u64::from(mask.is_some());
+                outcome.absent += 1;
+                outcome.ghosts += u64::from(mask.is_some());
             } else if let Some(frames) = &mut back[object]
                 && exact.area() >= IN_SIGHT
             {
                 *frames += 1;
                 if *frames > GRACE {
-                    returned.frames += 1;
-                    returned.followed += u64::from(mask.as_ref().is_some_and(|mask| mask.iou(&exact) >= 0.4));
-                    returned.lost_again += u64::from(seen[object] && mask.is_none());
+                    outcome.frames += 1;
+                    outcome.followed += u64::from(mask.as_ref().is_some_and(|mask| mask.iou(&exact) >= 0.4));
+                    outcome.lost_again += u64::from(seen[object] && mask.is_none());
                 }
             }
             seen[object] = mask.is_some();
@@ -89,15 +92,23 @@ fn follow(seed: u64, returned: &mut Returned) {
 }
 
 #[test]
-fn what_returns_is_found_and_kept() {
-    let mut returned = Returned::default();
-    for seed in [1, 2, 3] {
-        follow(seed, &mut returned);
-        eprintln!("{seed}: {returned:?}");
-    }
-    let Returned { frames, followed, lost_again, absent, ghosts } = returned;
+fn what_returns_is_found_and_kept_and_scores_hold() {
+    let mut outcome = Outcome::default();
+    [1, 2, 3].into_iter().for_each(|seed| follow(seed, &mut outcome));
+    let Outcome { frames, followed, lost_again, absent, ghosts, scores } = outcome;
     assert!(frames > 100 && absent > 100, "the scenes show too little: {frames}, {absent}");
     assert!(followed * 10 >= frames * 7, "{followed} of {frames}");
     assert!(lost_again * 20 <= frames, "{lost_again} times in {frames} frames");
     assert!(ghosts * 50 <= absent, "{ghosts} in {absent} frames");
+    // In tenths of the score: what it says, against how often it is right.
+    let error: f64 = (0..10)
+        .map(|tenth| {
+            let of_bin = |(score, _): &&(f32, bool)| ((score * 10.0) as usize).min(9) == tenth;
+            scores.iter().filter(of_bin).map(|(score, right)| f64::from(*score) - f64::from(u8::from(*right))).sum()
+        })
+        .map(f64::abs)
+        .sum();
+    let error = error / scores.len() as f64;
+    assert!(error < 0.1, "the expected calibration error is {error:.3}");
+    eprintln!("{followed} of {frames} followed, {lost_again} lost again, calibration error {error:.3}");
 }
