@@ -164,7 +164,7 @@ impl FrameSource for ImageSource {
                 Err(error) if lossless || dropped >= self.files.len() as u64 => return Err(error),
                 Err(error) => {
                     if !std::mem::replace(&mut self.warned[index], true) {
-                        log::warn!("{}: skipped {error}", self.camera);
+                        log::warn!("camera {}: skipped {error}", self.camera);
                     }
                     dropped += 1;
                     self.seq += 1;
