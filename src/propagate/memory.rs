@@ -242,13 +242,15 @@ impl Propagator {
         }
     }
 
-    /// Labels in context frame `index` of an object that has `labels` in the newest one, from these alone.
+    /// Labels in context frame `index` of an object that has `labels` in the newest one, from these alone. What is
+    /// out of reach of the object, or not among what is most like it, gets no label.
     fn trace_back(&self, labels: &[f32], index: usize) -> Plane {
         let reach = Reach { radius: self.config.radius, window: self.config.window };
-        let newest = [(0, &self.context[self.context.len() - 1].keys)];
-        let mut wanted = vec![false; self.grid.len()];
-        mark_within_reach(labels, self.grid, reach, &mut wanted);
-        let queries = self.context[index].keys.unpack();
+        let (newest, frame) = (&self.context[self.context.len() - 1].keys, &self.context[index].keys);
+        let (mut within_reach, mut wanted) = (vec![false; self.grid.len()], vec![false; self.grid.len()]);
+        mark_within_reach(labels, self.grid, reach, &mut within_reach);
+        self.most_alike(newest, labels, frame).into_iter().for_each(|patch| wanted[patch] = within_reach[patch]);
+        let (queries, newest) = (frame.unpack(), [(0, newest)]);
         let mut matches = Matches::default();
         matches.reset(self.grid.len(), self.config.top_k);
         affinity::search(self.kernel.as_ref(), &queries, &newest, reach, Some(&wanted), &mut matches);
@@ -269,14 +271,7 @@ impl Propagator {
         let newest = self.newest.as_ref()?;
         let (cohort, object) = self.find(key)?;
         let n = self.grid.len();
-        let least = object.reference.iter().copied().fold(0.0, f32::max).min(0.5);
-        let inside: Vec<usize> = (0..n).filter(|p| least > 0.0 && object.reference[*p] >= least).collect();
-        let candidates = (SPREAD * inside.len()).min(n);
-        let last = candidates.checked_sub(1)?;
-        let likeness = affinity::likeness(self.kernel.as_ref(), &cohort.reference, &inside, &self.context.back()?.keys);
-        let mut sorted = likeness.clone();
-        let (_, least_alike, _) = sorted.select_nth_unstable_by(last, |a, b| b.total_cmp(a));
-        let wanted: Vec<usize> = (0..n).filter(|patch| likeness[*patch] >= *least_alike).collect();
+        let wanted = self.most_alike(&cohort.reference, &object.reference, &self.context.back()?.keys);
         let (kernel, k) = (self.kernel.as_ref(), self.config.top_k);
         let matches = affinity::search_everywhere(kernel, newest, &wanted, &cohort.reference, k);
         let mut weights = Vec::new();
@@ -289,6 +284,19 @@ impl Propagator {
             labels[patch] = found.iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
         }
         Some(labels)
+    }
+
+    /// The patches of `frame` that are most like those of `source` which are mostly an object by their `labels`:
+    /// four times as many.
+    fn most_alike(&self, source: &Keys, labels: &[f32], frame: &Keys) -> Vec<usize> {
+        let n = self.grid.len();
+        let least = labels.iter().copied().fold(0.0, f32::max).min(0.5);
+        let inside: Vec<usize> = (0..n).filter(|patch| least > 0.0 && labels[*patch] >= least).collect();
+        let Some(last) = (SPREAD * inside.len()).min(n).checked_sub(1) else { return Vec::new() };
+        let likeness = affinity::likeness(self.kernel.as_ref(), source, &inside, frame);
+        let mut sorted = likeness.clone();
+        let (_, least_alike, _) = sorted.select_nth_unstable_by(last, |a, b| b.total_cmp(a));
+        (0..n).filter(|patch| likeness[*patch] >= *least_alike).collect()
     }
 
     /// How much patches of the newest frame are like an object, and how much more than they are like what is
@@ -557,7 +565,9 @@ mod tests {
         memory.step(&frames[0]);
         memory.add(ObjectKey(1), seed_labels(grid, 1), 0);
         frames[1..].iter().for_each(|frame| memory.step(frame));
-        let found = seed_labels(grid, 2);
+        // Of so large an object nothing is left out.
+        let found: Vec<f32> = seed_labels(grid, 2).iter().map(|label| (2.0 * label).ceil()).collect();
+        assert!(found.iter().sum::<f32>() * SPREAD as f32 >= grid.len() as f32);
         memory.take_up(ObjectKey(1), &found);
         let newest =
             LabelField { grid, instances: 1, data: found.iter().flat_map(|label| [1.0 - label, *label]).collect() };

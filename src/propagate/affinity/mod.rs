@@ -308,7 +308,7 @@ pub fn contrast(
     compare(kernel, patches, gather, keys, |query, place, values| {
         let best = &mut best[query];
         for (label, value) in labels[place].iter().zip(values) {
-            if *label >= inside {
+            if *label > 0.0 && *label >= inside {
                 best.0 = best.0.max(*value);
             } else if *label == 0.0 {
                 best.1 = best.1.max(*value);
