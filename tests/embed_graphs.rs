@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use tagalong::embed::{
-    Backbone, BackboneSpec, BareModel, LoadError, Manifest, ModelConfig, OutputLayout, Precision, Preprocessor,
-    TractBackbone, load,
+    Backbone, BackboneSpec, BareModel, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
+    Preprocessor, TractBackbone, load,
 };
 use tagalong::model::bundled;
 use tagalong::model::describe::{Description, describe};
@@ -77,7 +77,7 @@ impl Linear {
         (scales, quantized)
     }
 
-    fn write(&self, g: &mut Graph, x: &Value, products: Products) -> Value {
+    fn write(&self, g: &mut Graph<'_>, x: &Value, products: Products) -> Value {
         let dims = [self.inputs as i64, self.outputs as i64];
         let product = match products {
             Products::Float => {
@@ -160,7 +160,7 @@ impl Network {
         let tokens = g.node("Add", &[&tokens, &change], &[]);
         let shape = [Side::Fixed(1), Side::Open("tokens"), Side::Fixed(dim)];
         g.output("last_hidden_state", &tokens, &shape);
-        g.to_bytes()
+        g.to_bytes().unwrap()
     }
 
     /// The tokens, (PREFIX + patches, DIM), by definition.
@@ -197,7 +197,7 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
     };
     let layout =
         OutputLayout { name: "last_hidden_state".into(), prefix_tokens: prefix, dropped_dimensions: dropped.to_vec() };
-    TractBackbone::new(onnx, spec, layout, 1).unwrap()
+    TractBackbone::new(OnnxFile::decode(onnx, None).unwrap(), spec, layout, 1).unwrap()
 }
 
 fn input(grid: PatchGrid) -> InputTensor {
@@ -286,7 +286,7 @@ fn a_layout_that_does_not_fit_is_refused_with_the_shapes() {
         let spec = backbone(&onnx, &GRIDS, None, &[]).spec().clone();
         let layout =
             OutputLayout { name: name.into(), prefix_tokens: Some(prefix), dropped_dimensions: dropped.to_vec() };
-        TractBackbone::new(&onnx, spec, layout, 1).err().expect("it is refused")
+        TractBackbone::new(OnnxFile::decode(&onnx, None).unwrap(), spec, layout, 1).err().expect("it is refused")
     };
     let shapes = refusal("last_hidden_state", 1, &[]);
     assert!(shapes.contains("[1, 57, 24]") && shapes.contains("[1, 55, dimensions]"), "{shapes}");

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
-use super::tract::{OutputLayout, TractBackbone, fixed_input_size};
+use super::onnx::OnnxFile;
+use super::tract::{OutputLayout, TractBackbone};
 use super::{Backbone, BackboneSpec, EmbedError, ModelConfig, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
@@ -53,8 +54,7 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
-    let files = ModelFiles::read(&config.manifest)?;
-    let manifest = &files.manifest;
+    let ModelFiles { manifest, graph, onnx_path, probes } = ModelFiles::read(&config.manifest)?;
     let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
     let spec = BackboneSpec {
         name: manifest.name.clone(),
@@ -71,13 +71,15 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
         prefix_tokens: Some(manifest.prefix_tokens),
         dropped_dimensions: manifest.dropped_dimensions.clone(),
     };
-    let graph_error = |problem| LoadError::Graph { path: files.onnx_path.clone(), problem };
-    let mut backbone =
-        TractBackbone::new(&files.onnx, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
-    let cosine = files.probe_cosine(&mut backbone)?;
+    let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
+    let mut backbone = TractBackbone::new(graph, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
+    let running = sizes[0];
+    let probe = manifest.input_sizes.iter().position(|size| *size == running).map(|at| &probes[at]);
+    let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
+    let cosine = probe_cosine(probe, &mut backbone).map_err(graph_error)?;
     let least = manifest.precision.least_cosine();
     if cosine.is_nan() || cosine < least {
-        return Err(LoadError::Probe { path: files.onnx_path, cosine, least });
+        return Err(LoadError::Probe { path: onnx_path, cosine, least });
     }
     backbone.spec_mut().probe_cosine = cosine;
     Ok(Box::new(backbone))
@@ -110,9 +112,9 @@ pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, Loa
     if !ranges {
         return Err(graph_error("the patch must be 1 to 64, the mean finite, the std 0.001 or more".into()));
     }
-    let bytes = read(onnx, MAX_ONNX)?;
+    let (graph, sha256) = read_onnx(onnx)?;
     let sizes = match &input_sizes[..] {
-        [] => vec![fixed_input_size(&bytes).map_err(graph_error)?],
+        [] => vec![graph.fixed_input_size().map_err(graph_error)?],
         given => given.to_vec(),
     };
     for [height, width] in &sizes {
@@ -125,7 +127,7 @@ pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, Loa
     let spec = BackboneSpec {
         name,
         family: "unknown".into(),
-        sha256: hex_digest(&bytes),
+        sha256,
         grids: sizes.iter().map(|size| grid(*size, *patch)).collect(),
         dim: 0,
         mean: *mean,
@@ -133,7 +135,18 @@ pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, Loa
         probe_cosine: 1.0,
     };
     let layout = OutputLayout { name: output.clone(), prefix_tokens: None, dropped_dimensions: Vec::new() };
-    TractBackbone::new(&bytes, spec, layout, thread_count(threads)).map_err(graph_error)
+    TractBackbone::new(graph, spec, layout, thread_count(threads)).map_err(graph_error)
+}
+
+/// Reads an ONNX file that holds its own weights: the graph, and the file's digest.
+///
+/// # Errors
+/// [`LoadError`], which names the file.
+pub fn read_onnx(path: &Path) -> Result<(OnnxFile, String), LoadError> {
+    let bytes = read(path, MAX_ONNX)?;
+    let graph = OnnxFile::decode(&bytes, None);
+    let graph = graph.map_err(|problem| LoadError::Graph { path: path.to_owned(), problem })?;
+    Ok((graph, hex_digest(&bytes)))
 }
 
 /// What a model makes of the probe's picture, at the size of `grid`, one of its own.
@@ -152,10 +165,10 @@ pub fn probe_features(backbone: &mut dyn Backbone, grid: PatchGrid) -> Result<Fe
     Ok(features)
 }
 
-/// A model's three files, their digests checked.
+/// A model's files, their digests checked.
 struct ModelFiles {
     manifest: Manifest,
-    onnx: Cow<'static, [u8]>,
+    graph: OnnxFile,
     onnx_path: PathBuf,
     /// One for each of the manifest's input sizes.
     probes: Vec<ProbeFeatures>,
@@ -164,28 +177,30 @@ struct ModelFiles {
 impl ModelFiles {
     fn read(name: &str) -> Result<ModelFiles, LoadError> {
         if name == BUNDLED {
-            let files = (Cow::Borrowed(BUNDLED_ONNX), Cow::Borrowed(BUNDLED_PROBE));
+            let files = (Cow::Borrowed(BUNDLED_ONNX), None, BUNDLED_PROBE);
             return ModelFiles::check(parse(Path::new(BUNDLED), BUNDLED_MANIFEST)?, Path::new(BUNDLED), files);
         }
         let path = Path::new(name);
         let text = String::from_utf8(read(path, MAX_MANIFEST)?);
         let text = text.map_err(|_| LoadError::NotText { path: path.to_owned() })?;
         let manifest = parse(path, &text)?;
-        // Both are file names without a folder: what is opened lies in the manifest's own folder.
+        // All are file names without a folder: what is opened lies in the manifest's own folder.
         let folder = path.parent().unwrap_or(Path::new(""));
         let onnx = read(&folder.join(&manifest.onnx), MAX_ONNX)?;
         let probe = read(&folder.join(&manifest.probe.file), MAX_PROBE)?;
-        ModelFiles::check(manifest, folder, (onnx.into(), probe.into()))
+        let weights =
+            manifest.weights.as_ref().map(|weights| open_checked(&folder.join(&weights.file), &weights.sha256));
+        ModelFiles::check(manifest, folder, (onnx.into(), weights.transpose()?, &probe))
     }
 
     fn check(
         manifest: Manifest,
         folder: &Path,
-        (onnx, probe): (Cow<'static, [u8]>, Cow<'static, [u8]>),
+        (onnx, weights, probe): (Cow<'static, [u8]>, Option<File>, &[u8]),
     ) -> Result<ModelFiles, LoadError> {
         let (onnx_path, probe_path) = (folder.join(&manifest.onnx), folder.join(&manifest.probe.file));
-        check_digest(&onnx_path, &onnx, &manifest.sha256)?;
-        check_digest(&probe_path, &probe, &manifest.probe.sha256)?;
+        check_digest(&onnx_path, hex_digest(&onnx), &manifest.sha256)?;
+        check_digest(&probe_path, hex_digest(probe), &manifest.probe.sha256)?;
         let (sizes, patches) = (manifest.input_sizes.len(), manifest.probe.patches);
         let probes: Option<Vec<ProbeFeatures>> = match probe.len() {
             0 => None,
@@ -194,24 +209,22 @@ impl ModelFiles {
         };
         let problem = format!("{} bytes are no {sizes} x {patches} rows of 16-bit numbers", probe.len());
         let probes = probes.ok_or(LoadError::Graph { path: probe_path, problem })?;
-        Ok(ModelFiles { manifest, onnx, onnx_path, probes })
+        let graph = OnnxFile::decode(&onnx, weights.as_ref());
+        let graph = graph.map_err(|problem| LoadError::Graph { path: onnx_path.clone(), problem })?;
+        Ok(ModelFiles { manifest, graph, onnx_path, probes })
     }
+}
 
-    /// Mean cosine of what `backbone` makes of the probe's picture, at the input size that it runs at, to what the
-    /// model made of it.
-    fn probe_cosine(&self, backbone: &mut TractBackbone) -> Result<f32, LoadError> {
-        let graph_error = |problem| LoadError::Graph { path: self.onnx_path.clone(), problem };
-        let running = backbone.spec().grids[0];
-        let features = probe_features(backbone, running).map_err(|e| graph_error(e.to_string()))?;
-        let size_of = |size: &[usize; 2]| grid(*size, self.manifest.patch) == running;
-        let probe = self.manifest.input_sizes.iter().position(size_of).map(|at| &self.probes[at]);
-        let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
-        if features.dim != probe.dim {
-            let dims = format!("the probe has {} dimensions, the model {}", probe.dim, features.dim);
-            return Err(graph_error(format!("{dims}: make the probe again")));
-        }
-        Ok(probe.mean_cosine(&features))
+/// Mean cosine of what `backbone` makes of the probe's picture, at the input size that it runs at, to what the model
+/// made of it.
+fn probe_cosine(probe: &ProbeFeatures, backbone: &mut TractBackbone) -> Result<f32, String> {
+    let running = backbone.spec().grids[0];
+    let features = probe_features(backbone, running).map_err(|e| e.to_string())?;
+    if features.dim != probe.dim {
+        let dims = format!("the probe has {} dimensions, the model {}", probe.dim, features.dim);
+        return Err(format!("{dims}: make the probe again"));
     }
+    Ok(probe.mean_cosine(&features))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Manifest, LoadError> {
@@ -256,8 +269,23 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-fn check_digest(path: &Path, bytes: &[u8], expected: &str) -> Result<(), LoadError> {
-    let got = hex_digest(bytes);
+/// Opens a file that is too large to be held, once its digest has been checked.
+fn open_checked(path: &Path, expected: &str) -> Result<File, LoadError> {
+    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut digest = Sha256::new();
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part).map_err(failed)? {
+            0 => break,
+            length => digest.update(&part[..length]),
+        }
+    }
+    check_digest(path, hex(&digest.finalize()), expected)?;
+    Ok(file)
+}
+
+fn check_digest(path: &Path, got: String, expected: &str) -> Result<(), LoadError> {
     if got.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
@@ -266,7 +294,11 @@ fn check_digest(path: &Path, bytes: &[u8], expected: &str) -> Result<(), LoadErr
 
 /// The SHA-256 of `bytes` in hexadecimal digits.
 pub fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

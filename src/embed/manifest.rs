@@ -38,7 +38,20 @@ pub struct Manifest {
     pub dropped_dimensions: Vec<usize>,
     /// Under which terms the weights may be used, an SPDX expression or a sentence.
     pub licence: String,
+    /// Where a model too large for one file has its weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
     pub probe: Probe,
+}
+
+/// A file with the weights that the ONNX file refers to; one file cannot hold more than 2 GiB.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    /// Name of the file in the manifest's own folder.
+    pub file: String,
+    /// Digest of the file, 64 hexadecimal digits.
+    pub sha256: String,
 }
 
 /// Features of the fixed picture [`probe_image`](crate::types::probe_image), made when the model was made, at each of
@@ -119,6 +132,7 @@ impl Manifest {
             precision: Precision::Fp32,
             dropped_dimensions: Vec::new(),
             licence: "plain".into(),
+            weights: Some(Weights { file: "plain.weights".into(), sha256: "0".repeat(64) }),
             probe: Probe { file: "plain.probe".into(), sha256: "0".repeat(64), patches: 1 },
         }
     }
@@ -132,12 +146,18 @@ impl Manifest {
             }
         };
         for (key, value) in [("name", &self.name), ("family", &self.family)] {
-            require(is_plain(value), key, "must be 1 to 64 letters, digits, `-`, `_` and `.`".into());
+            require(is_name(value), key, "must be 1 to 64 letters, digits, `-`, `_` and `.`".into());
         }
-        for (key, value) in [("onnx", &self.onnx), ("probe.file", &self.probe.file)] {
+        let mut files = vec![("onnx", &self.onnx), ("probe.file", &self.probe.file)];
+        let mut digests = vec![("sha256", &self.sha256), ("probe.sha256", &self.probe.sha256)];
+        if let Some(Weights { file, sha256 }) = &self.weights {
+            files.push(("weights.file", file));
+            digests.push(("weights.sha256", sha256));
+        }
+        for (key, value) in files {
             require(is_file_name(value), key, format!("`{value}` must be a file's name without a folder"));
         }
-        for (key, value) in [("sha256", &self.sha256), ("probe.sha256", &self.probe.sha256)] {
+        for (key, value) in digests {
             let hex = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
             require(hex, key, "must be 64 hexadecimal digits".into());
         }
@@ -165,6 +185,9 @@ impl Manifest {
 
 /// Keys whose values are checked together.
 const GRID: [&str; 3] = ["patch", "input_sizes", "probe.patches"];
+
+/// Keys that a manifest may do without.
+const OPTIONAL: [&str; 1] = ["weights"];
 
 /// Reads a table key by key, so that one mistake does not hide the next.
 struct Reader {
@@ -216,6 +239,9 @@ impl Reader {
         }
         table.retain(|name, _| known.contains_key(name));
         for (name, plain) in known {
+            if OPTIONAL.contains(&&name[..]) && !table.contains_key(name) {
+                continue;
+            }
             let key = format!("{prefix}{name}");
             match (table.get_mut(name), plain) {
                 (Some(Value::Table(table)), Value::Table(known)) => self.keys(table, known, &format!("{key}.")),
@@ -234,7 +260,8 @@ impl Reader {
     }
 }
 
-fn is_plain(name: &str) -> bool {
+/// Whether a model or a family can be called so: 1 to 64 letters, digits, `-`, `_` and `.`.
+pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 

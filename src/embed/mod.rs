@@ -3,14 +3,16 @@
 mod embedder;
 mod load;
 mod manifest;
+mod onnx;
 mod preprocess;
 mod tract;
 
 pub use embedder::{EmbedTimes, Embedder};
-pub use load::{BareModel, LoadError, hex_digest, load, load_bare, probe_features};
-pub use manifest::{Manifest, Precision, Probe};
+pub use load::{BareModel, LoadError, hex_digest, load, load_bare, probe_features, read_onnx};
+pub use manifest::{Manifest, Precision, Probe, Weights, is_name};
+pub use onnx::OnnxFile;
 pub use preprocess::{PreprocessError, Preprocessor};
-pub use tract::{OutputLayout, TractBackbone, is_quantized};
+pub use tract::{OutputLayout, TractBackbone};
 
 use crate::types::{Features, InputTensor, PatchGrid};
 

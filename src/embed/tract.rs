@@ -1,15 +1,13 @@
 //! Backbones that [tract](https://github.com/sonos/tract) runs on the CPU.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ndarray::{ArrayViewMut2, s};
-use prost::Message;
-use tract_onnx::pb;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{bail, format_err};
+use tract_onnx::tract_core::internal::bail;
 
+use super::onnx::OnnxFile;
 use super::{Backbone, BackboneSpec, EmbedError};
 use crate::types::{Features, InputTensor, PatchGrid};
 
@@ -49,19 +47,19 @@ struct Plan {
 }
 
 impl TractBackbone {
-    /// Parses `onnx`, picks its output and makes the plan of the first of the spec's grids ready. The spec's `dim`
+    /// Takes a graph, picks its output and makes the plan of the first of the spec's grids ready. The spec's `dim`
     /// is set from the graph. `threads` is the number that a product of matrices is spread over; tract's other
     /// operators run on one, and with one thread no pool is made.
     ///
     /// # Errors
     /// A sentence that says what about the graph is not as it must be. A panic of tract becomes one too.
     pub fn new(
-        onnx: &[u8],
+        graph: OnnxFile,
         mut spec: BackboneSpec,
         layout: OutputLayout,
         threads: usize,
     ) -> Result<TractBackbone, String> {
-        let model = guarded(|| parse(onnx, &layout.name))?;
+        let model = guarded(|| pruned(graph, &layout.name))?;
         let executor = match threads {
             0 | 1 => multithread::Executor::SingleThread,
             many => guarded(|| Ok(multithread::Executor::multithread_with_name(many, "embed")))?,
@@ -185,25 +183,11 @@ impl OutputLayout {
     }
 }
 
-/// Reads a graph and prunes it to what the output `output` needs.
-fn parse(onnx: &[u8], output: &str) -> TractResult<InferenceModel> {
-    let proto = pb::ModelProto::decode(onnx).map_err(|e| format_err!("it is no ONNX file: {e}"))?;
-    let graph = proto.graph.as_ref().ok_or_else(|| format_err!("it is no ONNX file: it holds no graph"))?;
-    if graph.node.is_empty() {
-        bail!("its graph is empty");
-    }
-    for tensor in &graph.initializer {
-        check_initializer(tensor, onnx.len())?;
-    }
-    let known = |name: &str| graph.node.iter().any(|node| node.output.iter().any(|o| o == name));
-    if !known(output) {
-        let names: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-        bail!("it has no output `{output}`; it has {}", names.join(", "));
-    }
-    if let Some(undefined) = graph.output.iter().find(|o| !known(&o.name)) {
-        bail!("nothing in the graph makes its output `{}`", undefined.name);
-    }
+/// Prunes a graph to what the output `output` needs.
+fn pruned(file: OnnxFile, output: &str) -> TractResult<InferenceModel> {
+    let proto = file.into_proto(output).map_err(TractError::msg)?;
     let mut model = onnx_framework().model_for_proto_model(&proto)?;
+    drop(proto);
     model.select_outputs_by_name([output])?;
     if model.inputs.len() != 1 {
         bail!("it takes {} inputs; a backbone takes one, the picture", model.inputs.len());
@@ -211,65 +195,9 @@ fn parse(onnx: &[u8], output: &str) -> TractResult<InferenceModel> {
     Ok(model)
 }
 
-/// Whether a graph computes in 8-bit integers somewhere.
-///
-/// # Errors
-/// Where the file is no ONNX graph.
-pub fn is_quantized(onnx: &[u8]) -> Result<bool, String> {
-    let proto = pb::ModelProto::decode(onnx).map_err(|e| format!("it is no ONNX file: {e}"))?;
-    let graph = proto.graph.ok_or("it is no ONNX file: it holds no graph")?;
-    let is_integer =
-        |kind: &str| kind.contains("QuantizeLinear") || kind.starts_with("QLinear") || kind.ends_with("Integer");
-    Ok(graph.node.iter().any(|node| is_integer(&node.op_type)))
-}
-
-/// The input size that the graph fixes, [height, width].
-///
-/// # Errors
-/// Where the file is no ONNX graph with one input (1, 3, height, width).
-pub(super) fn fixed_input_size(onnx: &[u8]) -> Result<[usize; 2], String> {
-    use pb::{tensor_shape_proto::dimension::Value, type_proto::Value::TensorType};
-    let proto = pb::ModelProto::decode(onnx).map_err(|e| format!("it is no ONNX file: {e}"))?;
-    let graph = proto.graph.ok_or("it is no ONNX file: it holds no graph")?;
-    let weights: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    let mut inputs = graph.input.iter().filter(|input| !weights.contains(input.name.as_str()));
-    let (Some(input), None) = (inputs.next(), inputs.next()) else {
-        return Err("it does not take one input, the picture".into());
-    };
-    let shape = match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-        Some(TensorType(tensor)) => tensor.shape.as_ref(),
-        None => None,
-    };
-    let sides: Vec<Option<usize>> = shape.map_or_else(Vec::new, |shape| {
-        let side = |value: &Value| match value {
-            Value::DimValue(side) => usize::try_from(*side).ok().filter(|side| *side <= 8_192),
-            Value::DimParam(_) => None,
-        };
-        shape.dim.iter().map(|dim| dim.value.as_ref().and_then(side)).collect()
-    });
-    match sides[..] {
-        [_, _, Some(height), Some(width)] => Ok([height, width]),
-        _ => Err("its input has no fixed height and width: name its input sizes".into()),
-    }
-}
-
 /// Shapes that a file states are not to be trusted in place of those that follow from the operators.
 fn onnx_framework() -> tract_onnx::Onnx {
     tract_onnx::onnx().with_ignore_value_info(true)
-}
-
-/// A tensor that claims more elements than the file has bytes would end the process when it is set aside.
-fn check_initializer(tensor: &pb::TensorProto, file_bytes: usize) -> TractResult<()> {
-    if !tensor.external_data.is_empty() {
-        bail!("it keeps the weights `{}` in another file; a model is one file", tensor.name);
-    }
-    let elements = tensor.dims.iter().try_fold(1usize, |product, dim| {
-        usize::try_from(*dim).ok().and_then(|dim| product.checked_mul(dim)).filter(|n| *n <= file_bytes)
-    });
-    if elements.is_none() {
-        bail!("its weights `{}` claim more than the file holds", tensor.name);
-    }
-    Ok(())
 }
 
 fn make_plan(

@@ -84,6 +84,7 @@ fn manifest(onnx: &[u8], probe: &[u8]) -> Manifest {
         precision: Precision::Fp32,
         dropped_dimensions: Vec::new(),
         licence: "MIT OR Apache-2.0".into(),
+        weights: None,
         probe: Probe { file: "bundled.probe".into(), sha256: hex_digest(probe), patches: PROBE_PATCHES },
     }
 }
@@ -137,29 +138,29 @@ pub fn graph() -> Vec<u8> {
     let class = g.node("ReduceMean", &[&tokens], &means);
     let tokens = g.node("Concat", &[&class, &tokens], &[Attribute::Int("axis", 1)]);
     g.output("last_hidden_state", &tokens, &[Side::Fixed(1), Side::Open("tokens"), Side::Fixed(DIM as i64)]);
-    g.to_bytes()
+    g.to_bytes().expect("its constants are all there")
 }
 
 /// Means over squares of `side`, without overlap.
-fn average(g: &mut Graph, value: &Value, side: i64) -> Value {
+fn average(g: &mut Graph<'_>, value: &Value, side: i64) -> Value {
     let square = [side, side];
     g.node("AveragePool", &[value], &[Attribute::Ints("kernel_shape", &square), Attribute::Ints("strides", &square)])
 }
 
 /// One row and column more on each side, the outermost ones again.
-fn pad(g: &mut Graph, value: &Value) -> Value {
+fn pad(g: &mut Graph<'_>, value: &Value) -> Value {
     let pads = g.ints(&[0, 0, 1, 1, 0, 0, 1, 1]);
     g.node("Pad", &[value, &pads], &[Attribute::Text("mode", "edge")])
 }
 
 /// Means over 3x3 patches.
-fn surround(g: &mut Graph, value: &Value) -> Value {
+fn surround(g: &mut Graph<'_>, value: &Value) -> Value {
     let padded = pad(g, value);
     g.node("AveragePool", &[&padded], &[Attribute::Ints("kernel_shape", &[3, 3]), Attribute::Ints("strides", &[1, 1])])
 }
 
 /// A convolution; `shape` is outputs, inputs, side of the kernel.
-fn convolve(g: &mut Graph, value: &Value, shape: [usize; 3], weights: Vec<f32>, bias: Option<Vec<f32>>) -> Value {
+fn convolve(g: &mut Graph<'_>, value: &Value, shape: [usize; 3], weights: Vec<f32>, bias: Option<Vec<f32>>) -> Value {
     let [outputs, inputs, side] = shape.map(|n| n as i64);
     let weights = g.floats(&[outputs, inputs, side, side], weights);
     let bias = bias.map(|bias| g.floats(&[outputs], bias));
@@ -168,7 +169,7 @@ fn convolve(g: &mut Graph, value: &Value, shape: [usize; 3], weights: Vec<f32>, 
 }
 
 /// Square roots, centred and scaled over the frame, times `weight`.
-fn standardise(g: &mut Graph, value: &Value, weight: f32) -> Value {
+fn standardise(g: &mut Graph<'_>, value: &Value, weight: f32) -> Value {
     let over_frame = [Attribute::Ints("axes", &[2, 3]), Attribute::Int("keepdims", 1)];
     let floor = g.floats(&[1], vec![ROOT_FLOOR]);
     let raised = g.node("Add", &[value, &floor], &[]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::embed::{
-    Backbone, BareModel, LoadError, Manifest, Precision, Probe, hex_digest, is_quantized, load_bare, probe_features,
+    Backbone, BareModel, LoadError, Manifest, Precision, Probe, hex_digest, load_bare, probe_features, read_onnx,
 };
 use crate::types::{PatchGrid, ProbeFeatures};
 
@@ -35,11 +35,11 @@ pub fn describe(
 ) -> Result<(Manifest, Vec<u8>), LoadError> {
     let graph_error = |problem: String| LoadError::Graph { path: model.onnx.clone(), problem };
     let mut backbone = load_bare(model, 0)?;
-    let onnx = std::fs::read(&model.onnx).map_err(|source| LoadError::Read { path: model.onnx.clone(), source })?;
-    if hex_digest(&onnx) != backbone.spec().sha256 {
+    let (onnx, sha256) = read_onnx(&model.onnx)?;
+    if sha256 != backbone.spec().sha256 {
         return Err(graph_error("the file changed while it was read".into()));
     }
-    let quantized = is_quantized(&onnx).map_err(graph_error)?;
+    let quantized = onnx.is_quantized();
     let mut truth = match reference {
         None if quantized => {
             let problem = "it computes in 8-bit integers: its probe must come from the same model in 32-bit floats";
@@ -70,7 +70,7 @@ pub fn describe(
     }
     let manifest = Manifest {
         onnx: model.onnx.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        sha256: hex_digest(&onnx),
+        sha256,
         patch: model.patch,
         input_sizes: grids.iter().map(|grid| [grid.input_height(), grid.input_width()]).collect(),
         mean: model.mean,
@@ -79,6 +79,7 @@ pub fn describe(
         output: model.output.clone(),
         precision,
         dropped_dimensions: Vec::new(),
+        weights: None,
         probe: Probe { file: format!("{}.probe", description.name), sha256: hex_digest(&bytes), patches },
         name: description.name,
         family: description.family,
