@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 22] = [
     &[],
     &["run"],
     &["demo"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 21] = [
     &["eval"],
     &["replay"],
     &["model"],
+    &["model", "import"],
     &["model", "bundled"],
     &["model", "manifest"],
     &["generate"],
@@ -217,6 +218,46 @@ fn a_manifest_is_written_for_a_graph_that_has_none() {
     assert_eq!(code, 73, "{errors}");
     assert!(errors.contains("--force"), "{errors}");
     assert_eq!(describe(&[&sizes[..], &["--force"]].concat()).0, 0);
+}
+
+#[test]
+fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let fixture = |name: &str| format!("{}/tests/fixtures/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"));
+    let import = |name: &str, more: &[&str]| {
+        let out = at("models");
+        let fixed = ["model", "import", &fixture(name), "--heads", "2", "--out", &out, "--input-sizes", "70x84,98x98"];
+        run(&[&fixed[..], more].concat())
+    };
+    let (code, out, errors) = import("dinov2.pth", &["--name", "small"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.starts_with("DINOv2 ("), "{out}");
+    let (code, out, _) = run(&["check", &at("models/small.toml")]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("5x6 patches of 14 pixels, 16 dimensions, probe cosine 1.0000"), "{out}");
+
+    let before = std::fs::read(at("models/small.onnx")).unwrap();
+    let (code, _, errors) = import("dinov2.pth", &["--name", "small", "--layer", "1"]);
+    assert_eq!(code, 73, "{errors}");
+    assert!(errors.contains("--force"), "{errors}");
+    assert_eq!(std::fs::read(at("models/small.onnx")).unwrap(), before);
+    let (code, _, errors) = import("dinov2.pth", &["--name", "small", "--layer", "1", "--force"]);
+    assert_eq!(code, 0, "{errors}");
+    assert_ne!(std::fs::read(at("models/small.onnx")).unwrap(), before);
+
+    for (name, more, expected, problem) in [
+        ("hostile/calls-system.pth", &[][..], 65, "posix.system"),
+        ("not-there.pth", &[], 66, "not-there.pth"),
+        ("dinov2.pth", &["--name", "a/b"], 65, "name"),
+        ("dinov2.pth", &["--family", "dinov3"], 64, "did you mean `dinov2`?"),
+        ("dino.pth", &[], 65, "no whole number of patches of 8 pixels"),
+    ] {
+        let (code, _, errors) = import(name, more);
+        assert_eq!(code, expected, "{name} {more:?}: {errors}");
+        assert!(errors.contains(problem), "{name} {more:?}: {errors}");
+    }
+    assert_eq!(std::fs::read_dir(at("models")).unwrap().count(), 3);
 }
 
 #[test]

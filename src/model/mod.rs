@@ -1,5 +1,9 @@
-//! Offline: models written as ONNX, each with its manifest and its probe.
+//! Offline: checkpoints and hand-made features written as ONNX, each model with its manifest and its probe.
 
 pub mod bundled;
+pub mod checkpoint;
 pub mod describe;
+pub mod files;
+pub mod import;
 pub mod onnx;
+pub mod vit;

@@ -1,75 +1,18 @@
 use std::path::{Path, PathBuf};
 
-use super::exit::{Kind, failure};
-use super::values::{parse_channels, parse_size};
-use super::{connect, out};
+use crate::cmd::exit::{Kind, failure};
+use crate::cmd::values::{parse_channels, parse_size};
+use crate::cmd::{connect, out};
 use crate::embed::BareModel;
-use crate::model::bundled;
 use crate::model::describe::{Description, describe};
 
-/// Make models.
+/// Write the manifest and the probe of an ONNX file.
 ///
-/// A model is a manifest beside an ONNX file: what the network is, how pictures are made ready for it, and a probe
-/// that shows whether it still computes what it did when it was made.
+/// The daemon runs a model by its manifest: what the file does not say of itself, and a probe. Both are written
+/// beside the file, as NAME.toml and NAME.probe.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-const EXAMPLES: &str = "\
-EXAMPLES
-  A vision transformer of yours, made ready for the daemon:
-      tagalong model manifest vit.onnx --output last_hidden_state
-
-  The bundled model as files, to look at or to start from:
-      tagalong model bundled --out models";
-
-const EXAMPLES_BUNDLED: &str = "\
-EXAMPLES
-  Make the model anew, and see that it is the one in the source tree:
-      tagalong model bundled --out models && git diff --exit-code models
-
-  Check what was written:
-      tagalong model bundled --out /tmp/model && tagalong check /tmp/model/bundled.toml";
-
-const EXAMPLES_MANIFEST: &str = "\
-EXAMPLES
-  DINOv2, whose patches have 14 pixels and whose input sizes are open:
-      tagalong model manifest dinov2-s.onnx --output last_hidden_state --family dinov2 \\
-          --patch 14 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --input-sizes 336x448,224x224
-
-  The same, quantized:
-      tagalong model manifest dinov2-s-int8.onnx --output last_hidden_state --family dinov2 \\
-          --patch 14 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --input-sizes 336x448 \\
-          --reference dinov2-s.onnx
-
-  Then see that it is good, and name it in the configuration:
-      tagalong check dinov2-s.toml";
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Write the bundled model.
-    ///
-    /// It needs no training: each patch is described by the statistics of colour and of oriented gradients in it
-    /// and around it, written as convolutions. The files are the same to the byte every time.
-    #[command(after_long_help = EXAMPLES_BUNDLED)]
-    Bundled {
-        /// The folder to write to; made if it is not there
-        #[arg(long, value_name = "DIR", default_value = "models")]
-        out: PathBuf,
-    },
-    /// Write the manifest and the probe of an ONNX file.
-    ///
-    /// The daemon runs a model by its manifest: what the file does not say of itself, and a probe. Both are written
-    /// beside the file, as NAME.toml and NAME.probe.
-    #[command(after_long_help = EXAMPLES_MANIFEST)]
-    Manifest(ManifestArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct ManifestArgs {
     /// The model: one input, a picture (1, 3, height, width); one row of the output for each patch
     onnx: PathBuf,
     /// The output that holds the tokens; those before the patches' are left out
@@ -104,23 +47,22 @@ struct ManifestArgs {
     force: bool,
 }
 
+const EXAMPLES: &str = "\
+EXAMPLES
+  DINOv2, whose patches have 14 pixels and whose input sizes are open:
+      tagalong model manifest dinov2-s.onnx --output last_hidden_state --family dinov2 \\
+          --patch 14 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --input-sizes 336x448,224x224
+
+  The same, quantized:
+      tagalong model manifest dinov2-s-int8.onnx --output last_hidden_state --family dinov2 \\
+          --patch 14 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --input-sizes 336x448 \\
+          --reference dinov2-s.onnx
+
+  Then see that it is good, and name it in the configuration:
+      tagalong check dinov2-s.toml";
+
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command {
-            Command::Bundled { out: folder } => {
-                let failed = |error| failure(Kind::CantCreate, format!("{}: {error}", folder.display()));
-                for file in bundled::write(&folder).map_err(failed)? {
-                    out::line(file.display())?;
-                }
-                Ok(())
-            }
-            Command::Manifest(args) => args.run(),
-        }
-    }
-}
-
-impl ManifestArgs {
-    fn run(self) -> anyhow::Result<()> {
         let stem = self.onnx.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let folder = self.onnx.parent().unwrap_or(Path::new("")).to_owned();
         let description = Description { name: self.name.unwrap_or(stem), family: self.family, licence: self.licence };
