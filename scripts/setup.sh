@@ -93,7 +93,7 @@ fi
 # NumPy and friends, apart from the machine's own Python.
 if needs_reference; then
     venv=target/reference-venv
-    packages="numpy opencv-python-headless pillow onnxruntime"
+    packages="numpy opencv-python-headless pillow onnx onnxruntime"
     if [ "$(cat $venv/installed 2>/dev/null)" != "$packages" ]; then
         python3 -m venv $venv
         # shellcheck disable=SC2086 # One word a package.

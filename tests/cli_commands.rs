@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
     &["run"],
     &["demo"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 22] = [
     &["replay"],
     &["model"],
     &["model", "import"],
+    &["model", "quantize"],
     &["model", "bundled"],
     &["model", "manifest"],
     &["generate"],
@@ -258,6 +259,25 @@ fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
         assert!(errors.contains(problem), "{name} {more:?}: {errors}");
     }
     assert_eq!(std::fs::read_dir(at("models")).unwrap().count(), 3);
+
+    // And then a quantized one.
+    let quantize = |more: &[&str]| run(&[&["model", "quantize", &at("models/small.toml")][..], more].concat());
+    let (code, out, errors) = quantize(&["--pictures", "2", "--layer-bound", "0.05", "--bound", "0.05"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.contains("blocks.0.attn.qkv.weight") && out.contains("mean cosine 0.99"), "{out}");
+    let (code, out, _) = run(&["check", &at("models/small-int8.toml")]);
+    assert_eq!(code, 0, "{out}");
+    for (more, expected, problem) in [
+        (&["--pictures", "2"][..], 73, "--force"),
+        (&["--calibrate", &at("models"), "--force"], 66, "fewer than two JPEG or PNG pictures"),
+        (&["--calibrate", &at("none"), "--force"], 66, "none"),
+        (&["--name", "a b"], 64, "no name for a model"),
+        (&["--layer-bound", "2"], 64, "a loss is 0 to 1"),
+    ] {
+        let (code, _, errors) = quantize(more);
+        assert_eq!(code, expected, "{more:?}: {errors}");
+        assert!(errors.contains(problem), "{more:?}: {errors}");
+    }
 }
 
 #[test]

@@ -54,8 +54,33 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
-    let ModelFiles { manifest, graph, onnx_path, probes } = ModelFiles::read(&config.manifest)?;
+    let ModelFiles { manifest, graph, onnx_path, probes, .. } = ModelFiles::read(&config.manifest)?;
     let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
+    let (spec, layout) = spec_of(&manifest, &sizes);
+    let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
+    let mut backbone = TractBackbone::new(graph, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
+    let running = sizes[0];
+    let probe = manifest.input_sizes.iter().position(|size| *size == running).map(|at| &probes[at]);
+    let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
+    let cosine = probe_cosine(probe, &mut backbone).map_err(graph_error)?;
+    let least = manifest.precision.least_cosine();
+    if cosine.is_nan() || cosine < least {
+        return Err(LoadError::Probe { path: onnx_path, cosine, least });
+    }
+    backbone.spec_mut().probe_cosine = cosine;
+    Ok(Box::new(backbone))
+}
+
+/// A graph of a model as a backbone, whatever it computes: for making models, not for running them.
+///
+/// # Errors
+/// A sentence that says what about the graph is not as it must be.
+pub fn unproved(manifest: &Manifest, graph: OnnxFile, threads: usize) -> Result<TractBackbone, String> {
+    let (spec, layout) = spec_of(manifest, &manifest.input_sizes);
+    TractBackbone::new(graph, spec, layout, thread_count(threads))
+}
+
+fn spec_of(manifest: &Manifest, sizes: &[[usize; 2]]) -> (BackboneSpec, OutputLayout) {
     let spec = BackboneSpec {
         name: manifest.name.clone(),
         family: manifest.family.clone(),
@@ -71,18 +96,7 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
         prefix_tokens: Some(manifest.prefix_tokens),
         dropped_dimensions: manifest.dropped_dimensions.clone(),
     };
-    let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
-    let mut backbone = TractBackbone::new(graph, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
-    let running = sizes[0];
-    let probe = manifest.input_sizes.iter().position(|size| *size == running).map(|at| &probes[at]);
-    let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
-    let cosine = probe_cosine(probe, &mut backbone).map_err(graph_error)?;
-    let least = manifest.precision.least_cosine();
-    if cosine.is_nan() || cosine < least {
-        return Err(LoadError::Probe { path: onnx_path, cosine, least });
-    }
-    backbone.spec_mut().probe_cosine = cosine;
-    Ok(Box::new(backbone))
+    (spec, layout)
 }
 
 /// An ONNX file that has no manifest, and what it does not say of itself.
@@ -166,16 +180,23 @@ pub fn probe_features(backbone: &mut dyn Backbone, grid: PatchGrid) -> Result<Fe
 }
 
 /// A model's files, their digests checked.
-struct ModelFiles {
-    manifest: Manifest,
-    graph: OnnxFile,
-    onnx_path: PathBuf,
+#[derive(Debug)]
+pub struct ModelFiles {
+    pub manifest: Manifest,
+    pub graph: OnnxFile,
+    pub onnx_path: PathBuf,
     /// One for each of the manifest's input sizes.
-    probes: Vec<ProbeFeatures>,
+    pub probes: Vec<ProbeFeatures>,
+    /// The probes as they stand in their file.
+    pub probe_file: Vec<u8>,
 }
 
 impl ModelFiles {
-    fn read(name: &str) -> Result<ModelFiles, LoadError> {
+    /// Reads the model of a manifest, or `bundled`.
+    ///
+    /// # Errors
+    /// [`LoadError`], which names the file.
+    pub fn read(name: &str) -> Result<ModelFiles, LoadError> {
         if name == BUNDLED {
             let files = (Cow::Borrowed(BUNDLED_ONNX), None, BUNDLED_PROBE);
             return ModelFiles::check(parse(Path::new(BUNDLED), BUNDLED_MANIFEST)?, Path::new(BUNDLED), files);
@@ -211,7 +232,7 @@ impl ModelFiles {
         let probes = probes.ok_or(LoadError::Graph { path: probe_path, problem })?;
         let graph = OnnxFile::decode(&onnx, weights.as_ref());
         let graph = graph.map_err(|problem| LoadError::Graph { path: onnx_path.clone(), problem })?;
-        Ok(ModelFiles { manifest, graph, onnx_path, probes })
+        Ok(ModelFiles { manifest, graph, onnx_path, probes, probe_file: probe.to_vec() })
     }
 }
 

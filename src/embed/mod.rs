@@ -8,11 +8,11 @@ mod preprocess;
 mod tract;
 
 pub use embedder::{EmbedTimes, Embedder};
-pub use load::{BareModel, LoadError, hex_digest, load, load_bare, probe_features, read_onnx};
+pub use load::{BareModel, LoadError, ModelFiles, hex_digest, load, load_bare, probe_features, read_onnx, unproved};
 pub use manifest::{Manifest, Precision, Probe, Weights, is_name};
 pub use onnx::OnnxFile;
 pub use preprocess::{PreprocessError, Preprocessor};
-pub use tract::{OutputLayout, TractBackbone};
+pub use tract::{InnerValues, OutputLayout, TractBackbone};
 
 use crate::types::{Features, InputTensor, PatchGrid};
 

@@ -42,6 +42,15 @@ impl OnnxFile {
         Ok(OnnxFile { proto })
     }
 
+    /// A graph that this program made.
+    pub fn of_proto(proto: pb::ModelProto) -> OnnxFile {
+        OnnxFile { proto }
+    }
+
+    pub fn proto(&self) -> &pb::ModelProto {
+        &self.proto
+    }
+
     /// Whether it computes in 8-bit integers somewhere.
     pub fn is_quantized(&self) -> bool {
         let is_integer =
@@ -82,7 +91,7 @@ impl OnnxFile {
     ///
     /// # Errors
     /// When it does not.
-    pub(super) fn into_proto(self, output: &str) -> Result<pb::ModelProto, String> {
+    pub fn into_proto(self, output: &str) -> Result<pb::ModelProto, String> {
         let graph = self.graph();
         let made = |name: &str| graph.node.iter().any(|node| node.output.iter().any(|o| o == name));
         if !made(output) {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ndarray::{ArrayViewMut2, s};
+use ndarray::{Array2, ArrayViewMut2, s};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
@@ -139,6 +139,44 @@ impl Plan {
             self.state = guarded(|| self.runnable.spawn())?;
         }
         result?.into_iter().next().ok_or_else(|| "it gave no output".into())
+    }
+}
+
+/// Values inside a graph, for looking at what it computes.
+pub struct InnerValues {
+    state: TypedSimpleState,
+}
+
+impl InnerValues {
+    /// Makes a graph ready that gives the values of these names, for inputs of `height` x `width` pixels.
+    ///
+    /// # Errors
+    /// A sentence that says what about the graph is not as it must be.
+    pub fn new(graph: OnnxFile, names: &[String], [height, width]: [usize; 2]) -> Result<InnerValues, String> {
+        guarded(|| {
+            let mut model = onnx_framework().model_for_proto_model(graph.proto())?;
+            drop(graph);
+            model.select_outputs_by_name(names)?;
+            let model = model.with_input_fact(0, f32::fact([1, 3, height, width]).into())?.into_optimized()?;
+            Ok(InnerValues { state: model.into_runnable()?.spawn()? })
+        })
+    }
+
+    /// The values for one input, each as (rows, length of its last axis).
+    ///
+    /// # Errors
+    /// When the graph fails to run, or a value holds no floats.
+    pub fn run(&mut self, input: &InputTensor) -> Result<Vec<Array2<f32>>, String> {
+        guarded(|| {
+            let tensor = Tensor::from_shape(&[1, 3, input.height, input.width], &input.data)?;
+            let values = self.state.run(tvec![tensor.into_tvalue()])?;
+            let rows = values.iter().map(|value| {
+                let view = value.to_plain_array_view::<f32>()?;
+                let last = view.shape().last().copied().unwrap_or(1).max(1);
+                Ok(Array2::from_shape_vec((view.len() / last, last), view.iter().copied().collect())?)
+            });
+            rows.collect()
+        })
     }
 }
 

@@ -6,4 +6,5 @@ pub mod describe;
 pub mod files;
 pub mod import;
 pub mod onnx;
+pub mod quantize;
 pub mod vit;

@@ -1,8 +1,10 @@
 //! `tagalong model ...`: one file for each of its commands.
 
 mod bundled;
+mod frames;
 mod import;
 mod manifest;
+mod quantize;
 
 /// Make models.
 ///
@@ -29,6 +31,7 @@ EXAMPLES
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Import(import::Args),
+    Quantize(quantize::Args),
     Manifest(manifest::Args),
     Bundled(bundled::Args),
 }
@@ -37,6 +40,7 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Import(args) => args.run(),
+            Command::Quantize(args) => args.run(),
             Command::Manifest(args) => args.run(),
             Command::Bundled(args) => args.run(),
         }

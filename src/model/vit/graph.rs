@@ -186,7 +186,12 @@ impl<'g, 'a: 'g> Writer<'g, 'a> {
         let longest = grids.as_flattened().iter().copied().max().unwrap_or(1);
         let positions = self.vit.positions(longest)?;
         let side = positions.grid;
-        let grid = self.g.floats(&[side as i64, (side * dim) as i64], positions.data.clone());
+        // A row for each patch, so that whoever stores it in fewer bits can give each patch a scale.
+        let stored = positions.data.clone();
+        let grid = [(side * side) as i64, dim as i64];
+        let grid = self.g.weights("pos_embed", &grid, Box::new(move || Ok(stored.clone())));
+        let lines = self.g.ints(&[side as i64, (side * dim) as i64]);
+        let grid = self.g.node("Reshape", &[&grid, &lines], &[]);
         let matrices: Vec<[Vec<f32>; 2]> = grids.iter().map(|[rows, cols]| positions.matrices(*rows, *cols)).collect();
         let [down, across] = [0, 1].map(|axis| {
             let all: Vec<f32> = matrices.iter().flat_map(|pair| pair[axis].iter().copied()).collect();
