@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["run"],
     &["demo"],
@@ -22,6 +22,10 @@ const COMMANDS: [&[&str]; 23] = [
     &["eval"],
     &["replay"],
     &["model"],
+    &["model", "list"],
+    &["model", "fetch"],
+    &["model", "check"],
+    &["model", "bench"],
     &["model", "import"],
     &["model", "quantize"],
     &["model", "bundled"],
@@ -267,6 +271,20 @@ fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
     assert!(out.contains("blocks.0.attn.qkv.weight") && out.contains("mean cosine 0.99"), "{out}");
     let (code, out, _) = run(&["check", &at("models/small-int8.toml")]);
     assert_eq!(code, 0, "{out}");
+    let (code, out, _) = run(&["model", "check", &at("models/small-int8.toml")]);
+    assert_eq!(code, 0, "{out}");
+    for part in
+        ["small-int8, of the family dinov2", "8-bit integers", "16 dimensions", "70x84: cosine", "98x98: cosine"]
+    {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (code, out, _) = run(&["model", "bench", &at("models/small-int8.toml"), "--frames", "3", "--json"]);
+    assert_eq!(code, 0, "{out}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let stages: Vec<&str> = report["stages"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["preprocess", "embed", "propagate", "mask", "total"]);
+    let median = |at: usize| report["stages"][at]["median_ms"].as_f64().unwrap();
+    assert!((0..4).all(|stage| median(stage) > 0.0 && median(stage) <= median(4)), "{out}");
     for (more, expected, problem) in [
         (&["--pictures", "2"][..], 73, "--force"),
         (&["--calibrate", &at("models"), "--force"], 66, "fewer than two JPEG or PNG pictures"),
@@ -278,6 +296,20 @@ fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
         assert_eq!(code, expected, "{more:?}: {errors}");
         assert!(errors.contains(problem), "{more:?}: {errors}");
     }
+}
+
+#[test]
+fn published_checkpoints_are_listed_with_their_licences() {
+    let (code, out, _) = run(&["model", "list"]);
+    assert_eq!(code, 0);
+    for (name, licence) in [("dinov2-vits14 ", "Apache-2.0"), ("mae-vitb16 ", "CC-BY-NC-4.0")] {
+        let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {out}"));
+        assert!(line.contains(licence), "{line}");
+    }
+    let (_, json, _) = run(&["model", "list", "--json"]);
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(entries.len(), out.lines().count());
+    assert!(entries.iter().all(|entry| entry["url"].as_str().unwrap().starts_with("https://")));
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl Args {
     }
 }
 
-fn refused(error: ImportError, checkpoint: &Path) -> anyhow::Error {
+pub fn refused(error: ImportError, checkpoint: &Path) -> anyhow::Error {
     match error {
         ImportError::Checkpoint(CheckpointError::Read { .. }) => failure(ExitKind::NoInput, error),
         ImportError::Checkpoint(error) => failure(ExitKind::Data, error),

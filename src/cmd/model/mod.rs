@@ -1,8 +1,12 @@
 //! `tagalong model ...`: one file for each of its commands.
 
+mod bench;
 mod bundled;
+mod check;
+mod fetch;
 mod frames;
 mod import;
+mod list;
 mod manifest;
 mod quantize;
 
@@ -19,7 +23,10 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 EXAMPLES
-  DINOv2 from the checkpoint that its authors published, made ready for the daemon:
+  DINOv2, downloaded and made ready for the daemon:
+      tagalong model fetch dinov2-vits14
+
+  The same from the checkpoint that its authors published:
       tagalong model import dinov2_vits14_pretrain.pth
 
   A vision transformer of yours that is ONNX already:
@@ -30,6 +37,10 @@ EXAMPLES
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    List(list::Args),
+    Fetch(fetch::Args),
+    Check(check::Args),
+    Bench(bench::Args),
     Import(import::Args),
     Quantize(quantize::Args),
     Manifest(manifest::Args),
@@ -39,6 +50,10 @@ enum Command {
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::List(args) => args.run(),
+            Command::Fetch(args) => args.run(),
+            Command::Check(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Import(args) => args.run(),
             Command::Quantize(args) => args.run(),
             Command::Manifest(args) => args.run(),

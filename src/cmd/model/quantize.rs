@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cmd::exit::{Kind, failure};
 use crate::cmd::{connect, out};
 use crate::embed::{ModelFiles, is_name};
-use crate::model::quantize::{Bounds, QuantizeError, quantize};
+use crate::model::quantize::{Bounds, Progress, QuantizeError, quantize};
 
 use super::frames::{self, Frames};
 
@@ -26,13 +26,13 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
     /// How many pictures to measure on; an even number
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=256))]
+    #[arg(long, value_name = "N", default_value_t = PICTURES as u64, value_parser = clap::value_parser!(u64).range(2..=256))]
     pictures: u64,
     /// A layer that alone lowers the mean cosine of the features by more stays in floats
-    #[arg(long, value_name = "LOSS", default_value_t = 0.001, value_parser = parse_loss)]
+    #[arg(long, value_name = "LOSS", default_value_t = Bounds::default().layer, value_parser = parse_loss)]
     layer_bound: f64,
     /// The layers that lose most stay in floats until all others together lower the mean cosine by no more
-    #[arg(long, value_name = "LOSS", default_value_t = 0.005, value_parser = parse_loss)]
+    #[arg(long, value_name = "LOSS", default_value_t = Bounds::default().whole, value_parser = parse_loss)]
     bound: f64,
     /// What the model is called in reports, and its files [default: the other's name and -int8]
     #[arg(long)]
@@ -47,6 +47,9 @@ pub struct Args {
     #[arg(long)]
     force: bool,
 }
+
+/// How many pictures to measure on, if nothing else is said.
+pub const PICTURES: usize = 8;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -106,7 +109,19 @@ impl Args {
     }
 }
 
-fn refused(error: QuantizeError) -> anyhow::Error {
+/// A bar that shows which layer is measured.
+pub fn bar() -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {msg}")?;
+    Ok(ProgressBar::new(0).with_style(style))
+}
+
+pub fn show(bar: &ProgressBar, progress: Progress<'_>) {
+    bar.set_length(progress.total as u64);
+    bar.set_position(progress.done as u64);
+    bar.set_message(progress.doing.to_owned());
+}
+
+pub fn refused(error: QuantizeError) -> anyhow::Error {
     match error {
         QuantizeError::Load(error) => connect::refused(error),
         QuantizeError::Write { .. } => failure(Kind::CantCreate, error),

@@ -36,6 +36,12 @@ pub struct Bounds {
     pub whole: f64,
 }
 
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { layer: 0.001, whole: 0.005 }
+    }
+}
+
 /// Why a model could not be quantized.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {

@@ -92,6 +92,22 @@ fn neighbours(pair: &[Features]) -> impl Iterator<Item = usize> {
     nearest.collect::<Vec<usize>>().into_iter()
 }
 
+impl QuantizeReport {
+    /// The whole, in a sentence.
+    pub fn summary(&self) -> String {
+        let Agreement { mean_cosine, percentile_1_cosine, same_neighbour } = self.agreement;
+        format!(
+            "{} bytes, {:.1}% of {}; over {} pictures: mean cosine {mean_cosine:.5}, one patch in a hundred below \
+             {percentile_1_cosine:.5}, same nearest neighbour in the next picture {:.1}%",
+            self.bytes,
+            100.0 * self.bytes as f64 / self.bytes_before as f64,
+            self.bytes_before,
+            self.pictures,
+            100.0 * same_neighbour,
+        )
+    }
+}
+
 impl fmt::Display for QuantizeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
@@ -103,16 +119,6 @@ impl fmt::Display for QuantizeReport {
             let kept = if layer.kept { "floats" } else { "8 bits" };
             writeln!(f, "{:width$}  {shape:>14}  {smoothing:>9}  {error:>9}  {:.6}  {kept}", layer.name, layer.loss)?;
         }
-        let Agreement { mean_cosine, percentile_1_cosine, same_neighbour } = self.agreement;
-        writeln!(
-            f,
-            "\n{} bytes, {:.1}% of {}; over {} pictures: mean cosine {mean_cosine:.5}, one patch in a hundred below \
-             {percentile_1_cosine:.5}, same nearest neighbour in the next picture {:.1}%",
-            self.bytes,
-            100.0 * self.bytes as f64 / self.bytes_before as f64,
-            self.bytes_before,
-            self.pictures,
-            100.0 * same_neighbour,
-        )
+        writeln!(f, "\n{}", self.summary())
     }
 }

@@ -128,7 +128,7 @@ pub struct Recognised {
 pub fn recognise(weights: &Weights<'_>, said: Option<&'static Family>) -> Result<Recognised, CheckpointError> {
     let family = |name: &str| Family::named(name).expect("the table has it");
     if let Some(family) = said {
-        return Ok(Recognised { family, because: "as you said".into() });
+        return Ok(Recognised { family, because: "as was said".into() });
     }
     let checkpoint = weights.checkpoint;
     let any = |wanted: &[&str]| checkpoint.names().find(|name| wanted.iter().any(|part| name.contains(part)));
