@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["run"],
     &["demo"],
@@ -28,6 +28,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["model", "bench"],
     &["model", "import"],
     &["model", "quantize"],
+    &["model", "variance"],
     &["model", "bundled"],
     &["model", "manifest"],
     &["generate"],

@@ -195,8 +195,12 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         std: [0.5; 3],
         probe_cosine: 1.0,
     };
-    let layout =
-        OutputLayout { name: "last_hidden_state".into(), prefix_tokens: prefix, dropped_dimensions: dropped.to_vec() };
+    let layout = OutputLayout {
+        name: "last_hidden_state".into(),
+        prefix_tokens: prefix,
+        dropped_dimensions: dropped.to_vec(),
+        transform: None,
+    };
     TractBackbone::new(OnnxFile::decode(onnx, None).unwrap(), spec, layout, 1).unwrap()
 }
 
@@ -284,8 +288,12 @@ fn a_layout_that_does_not_fit_is_refused_with_the_shapes() {
     let onnx = Network::new().onnx(Products::Float);
     let refusal = |name: &str, prefix: usize, dropped: &[usize]| {
         let spec = backbone(&onnx, &GRIDS, None, &[]).spec().clone();
-        let layout =
-            OutputLayout { name: name.into(), prefix_tokens: Some(prefix), dropped_dimensions: dropped.to_vec() };
+        let layout = OutputLayout {
+            name: name.into(),
+            prefix_tokens: Some(prefix),
+            dropped_dimensions: dropped.to_vec(),
+            transform: None,
+        };
         TractBackbone::new(OnnxFile::decode(&onnx, None).unwrap(), spec, layout, 1).err().expect("it is refused")
     };
     let shapes = refusal("last_hidden_state", 1, &[]);

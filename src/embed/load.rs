@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use super::manifest::Manifest;
 use super::onnx::OnnxFile;
 use super::tract::{OutputLayout, TractBackbone};
-use super::{Backbone, BackboneSpec, EmbedError, ModelConfig, Preprocessor};
+use super::transform::Transform;
+use super::{Backbone, BackboneSpec, EmbedError, ModelConfig, PreprocessError, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
 /// The model that is part of the program.
@@ -19,9 +20,10 @@ const BUNDLED_MANIFEST: &str = include_str!("../../models/bundled.toml");
 const BUNDLED_ONNX: &[u8] = include_bytes!("../../models/bundled.onnx");
 const BUNDLED_PROBE: &[u8] = include_bytes!("../../models/bundled.probe");
 
-/// Most bytes of a manifest, a probe and an ONNX file: more is refused before it is read.
+/// Most bytes of a manifest, a probe, a transform and an ONNX file: more is refused before it is read.
 const MAX_MANIFEST: u64 = 256 << 10;
 const MAX_PROBE: u64 = 64 << 20;
+const MAX_TRANSFORM: u64 = 64 << 20;
 const MAX_ONNX: u64 = 2 << 30;
 
 /// Why a model cannot be used.
@@ -54,9 +56,9 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
-    let ModelFiles { manifest, graph, onnx_path, probes, .. } = ModelFiles::read(&config.manifest)?;
+    let ModelFiles { manifest, graph, transform, onnx_path, probes, .. } = ModelFiles::read(&config.manifest)?;
     let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
-    let (spec, layout) = spec_of(&manifest, &sizes);
+    let (spec, layout) = spec_of(&manifest, transform, &sizes);
     let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
     let mut backbone = TractBackbone::new(graph, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
     let running = sizes[0];
@@ -71,16 +73,17 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
     Ok(Box::new(backbone))
 }
 
-/// A graph of a model as a backbone, whatever it computes: for making models, not for running them.
+/// A graph of a model as a backbone, whatever it computes and without its transform: for making models, not for running
+/// them.
 ///
 /// # Errors
 /// A sentence that says what about the graph is not as it must be.
 pub fn unproved(manifest: &Manifest, graph: OnnxFile, threads: usize) -> Result<TractBackbone, String> {
-    let (spec, layout) = spec_of(manifest, &manifest.input_sizes);
+    let (spec, layout) = spec_of(manifest, None, &manifest.input_sizes);
     TractBackbone::new(graph, spec, layout, thread_count(threads))
 }
 
-fn spec_of(manifest: &Manifest, sizes: &[[usize; 2]]) -> (BackboneSpec, OutputLayout) {
+fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2]]) -> (BackboneSpec, OutputLayout) {
     let spec = BackboneSpec {
         name: manifest.name.clone(),
         family: manifest.family.clone(),
@@ -95,6 +98,7 @@ fn spec_of(manifest: &Manifest, sizes: &[[usize; 2]]) -> (BackboneSpec, OutputLa
         name: manifest.output.clone(),
         prefix_tokens: Some(manifest.prefix_tokens),
         dropped_dimensions: manifest.dropped_dimensions.clone(),
+        transform,
     };
     (spec, layout)
 }
@@ -148,7 +152,7 @@ pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, Loa
         std: *std,
         probe_cosine: 1.0,
     };
-    let layout = OutputLayout { name: output.clone(), prefix_tokens: None, dropped_dimensions: Vec::new() };
+    let layout = OutputLayout { name: output.clone(), prefix_tokens: None, ..OutputLayout::default() };
     TractBackbone::new(graph, spec, layout, thread_count(threads)).map_err(graph_error)
 }
 
@@ -168,15 +172,20 @@ pub fn read_onnx(path: &Path) -> Result<(OnnxFile, String), LoadError> {
 /// # Errors
 /// When the model fails to run.
 pub fn probe_features(backbone: &mut dyn Backbone, grid: PatchGrid) -> Result<Features, EmbedError> {
+    let input = probe_input(backbone.spec(), grid)?;
+    let mut features = Features::zeros(grid, backbone.spec().dim);
+    backbone.embed(&input, &mut features)?;
+    Ok(features)
+}
+
+/// The probe's picture, made ready for a model.
+fn probe_input(spec: &BackboneSpec, grid: PatchGrid) -> Result<InputTensor, PreprocessError> {
     let (width, height) = (grid.input_width(), grid.input_height());
     let picture = PixelBuf::packed(PixelFormat::Rgb3, width, height, probe_image(width, height))
         .expect("the probe's picture has the size that it was asked for");
     let mut input = InputTensor::default();
-    let spec = backbone.spec();
     Preprocessor::new(width, height, spec.mean, spec.std).run(&picture, &mut input)?;
-    let mut features = Features::zeros(grid, spec.dim);
-    backbone.embed(&input, &mut features)?;
-    Ok(features)
+    Ok(input)
 }
 
 /// A model's files, their digests checked.
@@ -184,6 +193,7 @@ pub fn probe_features(backbone: &mut dyn Backbone, grid: PatchGrid) -> Result<Fe
 pub struct ModelFiles {
     pub manifest: Manifest,
     pub graph: OnnxFile,
+    pub transform: Option<Transform>,
     pub onnx_path: PathBuf,
     /// One for each of the manifest's input sizes.
     pub probes: Vec<ProbeFeatures>,
@@ -199,7 +209,7 @@ impl ModelFiles {
     pub fn read(name: &str) -> Result<ModelFiles, LoadError> {
         if name == BUNDLED {
             let files = (Cow::Borrowed(BUNDLED_ONNX), None, BUNDLED_PROBE);
-            return ModelFiles::check(parse(Path::new(BUNDLED), BUNDLED_MANIFEST)?, Path::new(BUNDLED), files);
+            return ModelFiles::check(parse(Path::new(BUNDLED), BUNDLED_MANIFEST)?, None, Path::new(BUNDLED), files);
         }
         let path = Path::new(name);
         let text = String::from_utf8(read(path, MAX_MANIFEST)?);
@@ -211,11 +221,18 @@ impl ModelFiles {
         let probe = read(&folder.join(&manifest.probe.file), MAX_PROBE)?;
         let weights =
             manifest.weights.as_ref().map(|weights| open_checked(&folder.join(&weights.file), &weights.sha256));
-        ModelFiles::check(manifest, folder, (onnx.into(), weights.transpose()?, &probe))
+        let transform = manifest.transform.as_ref().map(|transform| {
+            let path = folder.join(&transform.file);
+            let bytes = read(&path, MAX_TRANSFORM)?;
+            check_digest(&path, hex_digest(&bytes), &transform.sha256)?;
+            Transform::from_bytes(&bytes).map_err(|problem| LoadError::Graph { path, problem })
+        });
+        ModelFiles::check(manifest, transform.transpose()?, folder, (onnx.into(), weights.transpose()?, &probe))
     }
 
     fn check(
         manifest: Manifest,
+        transform: Option<Transform>,
         folder: &Path,
         (onnx, weights, probe): (Cow<'static, [u8]>, Option<File>, &[u8]),
     ) -> Result<ModelFiles, LoadError> {
@@ -232,19 +249,22 @@ impl ModelFiles {
         let probes = probes.ok_or(LoadError::Graph { path: probe_path, problem })?;
         let graph = OnnxFile::decode(&onnx, weights.as_ref());
         let graph = graph.map_err(|problem| LoadError::Graph { path: onnx_path.clone(), problem })?;
-        Ok(ModelFiles { manifest, graph, onnx_path, probes, probe_file: probe.to_vec() })
+        Ok(ModelFiles { manifest, graph, transform, onnx_path, probes, probe_file: probe.to_vec() })
     }
 }
 
 /// Mean cosine of what `backbone` makes of the probe's picture, at the input size that it runs at, to what the model
 /// made of it.
 fn probe_cosine(probe: &ProbeFeatures, backbone: &mut TractBackbone) -> Result<f32, String> {
-    let running = backbone.spec().grids[0];
-    let features = probe_features(backbone, running).map_err(|e| e.to_string())?;
-    if features.dim != probe.dim {
-        let dims = format!("the probe has {} dimensions, the model {}", probe.dim, features.dim);
-        return Err(format!("{dims}: make the probe again"));
+    let grid = backbone.spec().grids[0];
+    let tokens =
+        backbone.tokens(&probe_input(backbone.spec(), grid).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    let dim = tokens.ncols();
+    if dim != probe.dim {
+        return Err(format!("the probe has {} dimensions, the model {dim}: make the probe again", probe.dim));
     }
+    let mut features = Features { grid, dim, data: tokens.into_raw_vec_and_offset().0 };
+    features.normalise();
     Ok(probe.mean_cosine(&features))
 }
 

@@ -38,16 +38,20 @@ pub struct Manifest {
     pub dropped_dimensions: Vec<usize>,
     /// Under which terms the weights may be used, an SPDX expression or a sentence.
     pub licence: String,
-    /// Where a model too large for one file has its weights.
+    /// Where a model too large for one file has its weights; an ONNX file cannot hold more than 2 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Weights>,
+    pub weights: Option<DataFile>,
+    /// What is done with the dimensions that are left, before embeddings are normalised: a safetensors file with `mean`
+    /// (dimensions), which is taken out, and `scale` (dimensions) or `projection` (fewer, dimensions).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<DataFile>,
     pub probe: Probe,
 }
 
-/// A file with the weights that the ONNX file refers to; one file cannot hold more than 2 GiB.
+/// Another file of the model.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Weights {
+pub struct DataFile {
     /// Name of the file in the manifest's own folder.
     pub file: String,
     /// Digest of the file, 64 hexadecimal digits.
@@ -60,7 +64,8 @@ pub struct Weights {
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Name of the file in the manifest's own folder; its layout is that of
-    /// [`ProbeFeatures`](crate::types::ProbeFeatures): (input sizes, patches, dimensions left), 16-bit little-endian.
+    /// [`ProbeFeatures`](crate::types::ProbeFeatures): (input sizes, patches, dimensions of the output), 16-bit
+    /// little-endian; dimensions that are dropped are in it, and nothing is transformed.
     pub file: String,
     /// Digest of the file, 64 hexadecimal digits.
     pub sha256: String,
@@ -132,7 +137,8 @@ impl Manifest {
             precision: Precision::Fp32,
             dropped_dimensions: Vec::new(),
             licence: "plain".into(),
-            weights: Some(Weights { file: "plain.weights".into(), sha256: "0".repeat(64) }),
+            weights: Some(DataFile { file: "plain.weights".into(), sha256: "0".repeat(64) }),
+            transform: Some(DataFile { file: "plain.transform".into(), sha256: "0".repeat(64) }),
             probe: Probe { file: "plain.probe".into(), sha256: "0".repeat(64), patches: 1 },
         }
     }
@@ -150,9 +156,13 @@ impl Manifest {
         }
         let mut files = vec![("onnx", &self.onnx), ("probe.file", &self.probe.file)];
         let mut digests = vec![("sha256", &self.sha256), ("probe.sha256", &self.probe.sha256)];
-        if let Some(Weights { file, sha256 }) = &self.weights {
+        if let Some(DataFile { file, sha256 }) = &self.weights {
             files.push(("weights.file", file));
             digests.push(("weights.sha256", sha256));
+        }
+        if let Some(DataFile { file, sha256 }) = &self.transform {
+            files.push(("transform.file", file));
+            digests.push(("transform.sha256", sha256));
         }
         for (key, value) in files {
             require(is_file_name(value), key, format!("`{value}` must be a file's name without a folder"));
@@ -187,7 +197,7 @@ impl Manifest {
 const GRID: [&str; 3] = ["patch", "input_sizes", "probe.patches"];
 
 /// Keys that a manifest may do without.
-const OPTIONAL: [&str; 1] = ["weights"];
+const OPTIONAL: [&str; 2] = ["weights", "transform"];
 
 /// Reads a table key by key, so that one mistake does not hide the next.
 struct Reader {

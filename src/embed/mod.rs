@@ -6,13 +6,15 @@ mod manifest;
 mod onnx;
 mod preprocess;
 mod tract;
+mod transform;
 
 pub use embedder::{EmbedTimes, Embedder};
 pub use load::{BareModel, LoadError, ModelFiles, hex_digest, load, load_bare, probe_features, read_onnx, unproved};
-pub use manifest::{Manifest, Precision, Probe, Weights, is_name};
+pub use manifest::{DataFile, Manifest, Precision, Probe, is_name};
 pub use onnx::OnnxFile;
 pub use preprocess::{PreprocessError, Preprocessor};
 pub use tract::{InnerValues, OutputLayout, TractBackbone};
+pub use transform::Transform;
 
 use crate::types::{Features, InputTensor, PatchGrid};
 

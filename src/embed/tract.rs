@@ -8,6 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
 use super::onnx::OnnxFile;
+use super::transform::Transform;
 use super::{Backbone, BackboneSpec, EmbedError};
 use crate::types::{Features, InputTensor, PatchGrid};
 
@@ -21,6 +22,8 @@ pub struct TractBackbone {
     executor: multithread::Executor,
     /// One for each of the spec's grids.
     plans: Vec<Option<Plan>>,
+    /// (patches, dimensions left), before they are transformed
+    untransformed: Vec<f32>,
 }
 
 /// What of a graph's output are the patch embeddings.
@@ -32,6 +35,8 @@ pub struct OutputLayout {
     pub prefix_tokens: Option<usize>,
     /// Dimensions that are left out, in rising order.
     pub dropped_dimensions: Vec<usize>,
+    /// What is done with those that are left.
+    pub transform: Option<Transform>,
 }
 
 /// A graph made ready for one input size.
@@ -66,15 +71,51 @@ impl TractBackbone {
         };
         let grid = *spec.grids.first().ok_or("the model has no input size")?;
         let plan = make_plan(&model, &layout, grid, &executor)?;
-        spec.dim = plan.dim - layout.dropped_dimensions.len();
+        spec.dim = layout.outputs(plan.dim);
         let mut plans: Vec<Option<Plan>> = spec.grids.iter().map(|_| None).collect();
         plans[0] = Some(plan);
-        Ok(TractBackbone { spec, layout, model, executor, plans })
+        Ok(TractBackbone { spec, layout, model, executor, plans, untransformed: Vec::new() })
     }
 
     /// Tokens before those of the patches, at the first input size.
     pub fn prefix_tokens(&self) -> usize {
         self.plans[0].as_ref().map_or(0, |plan| plan.prefix_tokens)
+    }
+
+    /// The patches' tokens as they leave the graph, all dimensions, not normalised: (patches, dimensions).
+    ///
+    /// # Errors
+    /// As [`Backbone::embed`].
+    pub fn tokens(&mut self, input: &InputTensor) -> Result<Array2<f32>, EmbedError> {
+        let (grid, dim, output) = self.run(input)?;
+        let mut tokens = vec![0.0; grid.len() * dim];
+        copy_patches(&output, grid, &[], &mut tokens)?;
+        Ok(Array2::from_shape_vec((grid.len(), dim), tokens).expect("a row for each patch"))
+    }
+
+    /// The graph's output for an input of one of the spec's grids, with that grid and the output's dimensions.
+    fn run(&mut self, input: &InputTensor) -> Result<(PatchGrid, usize, TValue), EmbedError> {
+        let index = self.grid_of(input)?;
+        let grid = self.spec.grids[index];
+        if input.data.len() != 3 * input.width * input.height {
+            return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
+        }
+        let plan = match &mut self.plans[index] {
+            Some(plan) => plan,
+            none => {
+                let plan = make_plan(&self.model, &self.layout, grid, &self.executor).map_err(EmbedError::Runtime)?;
+                if self.layout.outputs(plan.dim) != self.spec.dim {
+                    return Err(EmbedError::Output("has another length at this input size".into()));
+                }
+                none.insert(plan)
+            }
+        };
+        let dim = plan.dim;
+        let output = plan.run(input).map_err(EmbedError::Runtime)?;
+        if self.layout.dim_of(output.shape(), grid) != Some(dim) {
+            return Err(EmbedError::Output(self.layout.wrong_shape(output.shape(), grid)));
+        }
+        Ok((grid, dim, output))
     }
 
     pub(super) fn spec_mut(&mut self) -> &mut BackboneSpec {
@@ -97,25 +138,18 @@ impl Backbone for TractBackbone {
     }
 
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
-        let index = self.grid_of(input)?;
-        let grid = self.spec.grids[index];
-        if input.data.len() != 3 * input.width * input.height {
-            return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
-        }
-        let plan = match &mut self.plans[index] {
-            Some(plan) => plan,
-            none => {
-                let plan = make_plan(&self.model, &self.layout, grid, &self.executor).map_err(EmbedError::Runtime)?;
-                if plan.dim - self.layout.dropped_dimensions.len() != self.spec.dim {
-                    return Err(EmbedError::Output("has another length at this input size".into()));
-                }
-                none.insert(plan)
-            }
-        };
-        let output = plan.run(input).map_err(EmbedError::Runtime)?;
+        let (grid, dim, output) = self.run(input)?;
         (out.grid, out.dim) = (grid, self.spec.dim);
         out.data.resize(grid.len() * out.dim, 0.0);
-        self.layout.copy_patches(&output, grid, plan.dim, &mut out.data)?;
+        let kept = dim - self.layout.dropped_dimensions.len();
+        match &self.layout.transform {
+            None => copy_patches(&output, grid, &self.layout.dropped_dimensions, &mut out.data)?,
+            Some(transform) => {
+                self.untransformed.resize(grid.len() * kept, 0.0);
+                copy_patches(&output, grid, &self.layout.dropped_dimensions, &mut self.untransformed)?;
+                transform.apply(&mut self.untransformed, &mut out.data);
+            }
+        }
         out.normalise();
         Ok(())
     }
@@ -202,23 +236,26 @@ impl OutputLayout {
         )
     }
 
-    /// Copies the patches' tokens, without the dropped dimensions: (patches, dim - dropped).
-    fn copy_patches(&self, output: &Tensor, grid: PatchGrid, dim: usize, out: &mut [f32]) -> Result<(), EmbedError> {
-        if self.dim_of(output.shape(), grid) != Some(dim) {
-            return Err(EmbedError::Output(self.wrong_shape(output.shape(), grid)));
-        }
-        let tokens = output.to_plain_array_view::<f32>().map_err(|e| EmbedError::Output(one_line(e)))?;
-        let patches = tokens.slice(s![0, tokens.shape()[1] - grid.len().., ..]); // (patches, dim)
-        let kept = dim - self.dropped_dimensions.len();
-        let mut out = ArrayViewMut2::from_shape((grid.len(), kept), out).expect("out holds a row for each patch");
-        let (mut from, mut to) = (0, 0);
-        for &dropped in self.dropped_dimensions.iter().chain([&dim]) {
-            let run = dropped - from;
-            out.slice_mut(s![.., to..to + run]).assign(&patches.slice(s![.., from..dropped]));
-            (from, to) = (dropped + 1, to + run);
-        }
-        Ok(())
+    /// Length of an embedding, where the graph gives `dim` dimensions.
+    fn outputs(&self, dim: usize) -> usize {
+        self.transform.as_ref().map_or(dim.saturating_sub(self.dropped_dimensions.len()), Transform::outputs)
     }
+}
+
+/// Copies the patches' tokens, without the dropped dimensions: (patches, dimensions - dropped).
+fn copy_patches(output: &Tensor, grid: PatchGrid, dropped: &[usize], out: &mut [f32]) -> Result<(), EmbedError> {
+    let tokens = output.to_plain_array_view::<f32>().map_err(|e| EmbedError::Output(one_line(e)))?;
+    let patches = tokens.slice(s![0, tokens.shape()[1] - grid.len().., ..]); // (patches, dim)
+    let dim = patches.ncols();
+    let mut out =
+        ArrayViewMut2::from_shape((grid.len(), dim - dropped.len()), out).expect("out holds a row for each patch");
+    let (mut from, mut to) = (0, 0);
+    for &dropped in dropped.iter().chain([&dim]) {
+        let run = dropped - from;
+        out.slice_mut(s![.., to..to + run]).assign(&patches.slice(s![.., from..dropped]));
+        (from, to) = (dropped + 1, to + run);
+    }
+    Ok(())
 }
 
 /// Prunes a graph to what the output `output` needs.
@@ -261,6 +298,13 @@ fn make_plan(
         match layout.dropped_dimensions.last() {
             Some(last) if *last >= dim => bail!("dimension {last} is dropped, but the output has only {dim}"),
             _ if layout.dropped_dimensions.len() == dim => bail!("all {dim} dimensions are dropped"),
+            _ if layout.transform.as_ref().is_some_and(|t| t.inputs() != dim - layout.dropped_dimensions.len()) => {
+                let transformed = layout.transform.as_ref().map_or(0, Transform::inputs);
+                bail!(
+                    "its transform takes {transformed} dimensions, but {} are left of the output",
+                    dim - layout.dropped_dimensions.len()
+                )
+            }
             _ => {}
         }
         let options = RunOptions { executor: Some(executor.clone()), ..RunOptions::default() };

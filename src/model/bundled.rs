@@ -85,6 +85,7 @@ fn manifest(onnx: &[u8], probe: &[u8]) -> Manifest {
         dropped_dimensions: Vec::new(),
         licence: "MIT OR Apache-2.0".into(),
         weights: None,
+        transform: None,
         probe: Probe { file: "bundled.probe".into(), sha256: hex_digest(probe), patches: PROBE_PATCHES },
     }
 }

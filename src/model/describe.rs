@@ -80,6 +80,7 @@ pub fn describe(
         precision,
         dropped_dimensions: Vec::new(),
         weights: None,
+        transform: None,
         probe: Probe { file: format!("{}.probe", description.name), sha256: hex_digest(&bytes), patches },
         name: description.name,
         family: description.family,

@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::files::{self, Unfinished};
 use super::onnx::Graph;
 use super::vit::{Hints, Kind, Tap, Vit, graph};
-use crate::embed::{LoadError, Manifest, ModelConfig, Precision, Probe, Weights, hex_digest, is_name, load};
+use crate::embed::{DataFile, LoadError, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load};
 use crate::types::{Features, PatchGrid, ProbeFeatures, probe_image};
 
 /// Patches that a probe keeps of each input size, at most.
@@ -117,7 +117,8 @@ pub fn import(checkpoint: &Path, import: &Import, folder: &Path) -> Result<Impor
         precision: Precision::Fp32,
         dropped_dimensions: Vec::new(),
         licence: import.licence.clone().unwrap_or_else(|| vit.family.licence.into()),
-        weights: weights_sha256.map(|sha256| Weights { file: weights_name, sha256 }),
+        weights: weights_sha256.map(|sha256| DataFile { file: weights_name, sha256 }),
+        transform: None,
         probe: Probe { file: format!("{}.probe", import.name), sha256: hex_digest(&probe), patches },
     };
     let text = manifest.to_text("tagalong model import");
@@ -132,7 +133,7 @@ pub fn import(checkpoint: &Path, import: &Import, folder: &Path) -> Result<Impor
     let trial = Manifest { onnx: file_name(onnx.path()), ..manifest.clone() };
     let trial = Manifest { probe: Probe { file: file_name(probe_file.path()), ..trial.probe.clone() }, ..trial };
     let trial_weights = trial.weights.clone().zip(weights.as_ref());
-    let trial_weights = trial_weights.map(|(known, file)| Weights { file: file_name(file.path()), ..known });
+    let trial_weights = trial_weights.map(|(known, file)| DataFile { file: file_name(file.path()), ..known });
     let trial = Manifest { weights: trial_weights, ..trial };
     std::fs::write(manifest_file.path(), trial.to_text("tagalong model import"))
         .map_err(failed(manifest_file.target()))?;

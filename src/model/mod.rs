@@ -9,4 +9,5 @@ pub mod files;
 pub mod import;
 pub mod onnx;
 pub mod quantize;
+pub mod variance;
 pub mod vit;

@@ -65,7 +65,7 @@ fn scene(pairs: usize) -> anyhow::Result<Vec<PixelBuf>> {
 }
 
 /// All pictures below a folder, in the order of their paths; of a data set in DAVIS layout, its pictures alone.
-fn pictures(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn pictures(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let davis = folder.join("JPEGImages");
     let mut files = Vec::new();
     collect(if davis.is_dir() { &davis } else { folder }, 0, &mut files)?;
@@ -88,7 +88,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Res
     Ok(())
 }
 
-fn read(file: &Path) -> anyhow::Result<PixelBuf> {
+/// A picture of a file.
+pub fn read(file: &Path) -> anyhow::Result<PixelBuf> {
     let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
     let mut rgb = Vec::new();
     let damaged = |error: &dyn std::fmt::Display| failure(Kind::Data, format!("{}: {error}", file.display()));

@@ -9,6 +9,7 @@ mod import;
 mod list;
 mod manifest;
 mod quantize;
+mod variance;
 
 /// Make models.
 ///
@@ -43,6 +44,7 @@ enum Command {
     Bench(bench::Args),
     Import(import::Args),
     Quantize(quantize::Args),
+    Variance(variance::Args),
     Manifest(manifest::Args),
     Bundled(bundled::Args),
 }
@@ -56,6 +58,7 @@ impl Args {
             Command::Bench(args) => args.run(),
             Command::Import(args) => args.run(),
             Command::Quantize(args) => args.run(),
+            Command::Variance(args) => args.run(),
             Command::Manifest(args) => args.run(),
             Command::Bundled(args) => args.run(),
         }

@@ -19,8 +19,8 @@ use self::linear::{Smoothing, smoothed};
 pub use self::report::{Agreement, LayerReport, QuantizeReport};
 use super::files::{self, Unfinished};
 use crate::embed::{
-    Backbone, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision, PreprocessError,
-    Preprocessor, Probe, hex_digest, load, unproved,
+    Backbone, DataFile, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
+    PreprocessError, Preprocessor, Probe, hex_digest, load, unproved,
 };
 use crate::types::{Features, InputTensor, PixelBuf, PixelFormat, probe_image};
 
@@ -84,7 +84,7 @@ pub fn quantize(
     if pictures.len() < 2 {
         return Err(QuantizeError::NoPictures);
     }
-    let ModelFiles { manifest, graph, onnx_path, probe_file, .. } = model;
+    let ModelFiles { manifest, graph, transform, onnx_path, probe_file, .. } = model;
     let wrong = |problem: String| QuantizeError::Graph { path: onnx_path.clone(), problem };
     let network = Network::of(graph, &manifest.output).map_err(wrong)?;
     let before = encoded(&network.file()).len();
@@ -119,6 +119,7 @@ pub fn quantize(
     }
 
     let onnx = encoded(&quantized);
+    let transform = transform.map(|transform| transform.to_bytes());
     let report = QuantizeReport {
         layers: parts.iter().map(Part::report).collect(),
         agreement,
@@ -132,11 +133,14 @@ pub fn quantize(
         sha256: hex_digest(&onnx),
         precision: Precision::Int8,
         weights: None,
+        transform: transform
+            .as_ref()
+            .map(|bytes| DataFile { file: format!("{name}.transform"), sha256: hex_digest(bytes) }),
         probe: Probe { file: format!("{name}.probe"), ..manifest.probe.clone() },
         ..manifest.clone()
     };
     drop(bench);
-    let files = write(&manifest, &onnx, &probe_file, folder)?;
+    let files = write(&manifest, &onnx, &probe_file, transform.as_deref(), folder)?;
     Ok((report, files))
 }
 
@@ -253,7 +257,13 @@ impl<'a> Bench<'a> {
 }
 
 /// Writes a quantized model, and runs it as the daemon would before it gets its name.
-fn write(manifest: &Manifest, onnx: &[u8], probe: &[u8], folder: &Path) -> Result<Vec<PathBuf>, QuantizeError> {
+fn write(
+    manifest: &Manifest,
+    onnx: &[u8],
+    probe: &[u8],
+    transform: Option<&[u8]>,
+    folder: &Path,
+) -> Result<Vec<PathBuf>, QuantizeError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| QuantizeError::Write { path, source }
@@ -263,13 +273,22 @@ fn write(manifest: &Manifest, onnx: &[u8], probe: &[u8], folder: &Path) -> Resul
     let onnx_file = Unfinished::new(folder.join(&manifest.onnx));
     let probe_file = Unfinished::new(folder.join(&manifest.probe.file));
     let manifest_file = Unfinished::new(folder.join(format!("{}.toml", manifest.name)));
+    let transform_file = manifest.transform.as_ref().map(|known| Unfinished::new(folder.join(&known.file)));
     let trial = Manifest {
         onnx: name(&onnx_file),
         probe: Probe { file: name(&probe_file), ..manifest.probe.clone() },
+        transform: manifest
+            .transform
+            .clone()
+            .zip(transform_file.as_ref())
+            .map(|(known, file)| DataFile { file: name(file), ..known }),
         ..manifest.clone()
     };
     let by = "tagalong model quantize";
-    for (file, bytes) in [(&onnx_file, onnx), (&probe_file, probe), (&manifest_file, trial.to_text(by).as_bytes())] {
+    let text = trial.to_text(by);
+    let mut contents = vec![(&onnx_file, onnx), (&probe_file, probe), (&manifest_file, text.as_bytes())];
+    contents.extend(transform_file.as_ref().zip(transform));
+    for (file, bytes) in contents {
         std::fs::write(file.path(), bytes).map_err(failed(file.target()))?;
     }
     for [height, width] in &manifest.input_sizes {
@@ -278,7 +297,7 @@ fn write(manifest: &Manifest, onnx: &[u8], probe: &[u8], folder: &Path) -> Resul
     }
     std::fs::write(manifest_file.path(), manifest.to_text(by)).map_err(failed(manifest_file.target()))?;
     let mut written = Vec::new();
-    for file in [onnx_file, probe_file, manifest_file] {
+    for file in [onnx_file, probe_file].into_iter().chain(transform_file).chain([manifest_file]) {
         let path = file.target().to_owned();
         file.finish().map_err(failed(&path))?;
         written.push(path);
