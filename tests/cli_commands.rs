@@ -255,7 +255,7 @@ fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
     for (name, more, expected, problem) in [
         ("hostile/calls-system.pth", &[][..], 65, "posix.system"),
         ("not-there.pth", &[], 66, "not-there.pth"),
-        ("dinov2.pth", &["--name", "a/b"], 65, "name"),
+        ("dinov2.pth", &["--name", "a/b"], 64, "no name for a model"),
         ("dinov2.pth", &["--family", "dinov3"], 64, "did you mean `dinov2`?"),
         ("dino.pth", &[], 65, "no whole number of patches of 8 pixels"),
     ] {

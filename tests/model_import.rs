@@ -374,7 +374,7 @@ fn what_does_not_fit_the_network_is_told() {
         import(&fixture(file), &wanted, folder.path()).unwrap_err()
     };
     let hints = Hints { heads: Some(2), ..Hints::default() };
-    let fits = Import { hints, input_sizes: vec![[64, 64]], layer: Some(DEPTH), ..Import::default() };
+    let fits = Import { hints: hints.clone(), input_sizes: vec![[64, 64]], layer: Some(DEPTH), ..Import::default() };
     let case = |change: fn(Import) -> Import| refusal("vit-timm.safetensors", change(fits.clone())).to_string();
     for (got, expected) in [
         (case(|w| Import { layer: Some(4), ..w }), "blocks 1 to 3, and no 4"),
@@ -388,6 +388,18 @@ fn what_does_not_fit_the_network_is_told() {
         assert!(got.contains(expected), "{got}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    // A family that the file cannot be of.
+    for (file, said, shown) in [
+        ("dinov2.pth", "mae", "DINOv2, for it has LayerScale and a mask token, and not of MAE"),
+        ("mae.pth", "dinov2", "MAE, for it has `model.decoder_"),
+        ("scale-mae.pth", "mae", "of the family Scale-MAE"),
+        ("dinov2-reg-hf.safetensors", "vit", "DINOv2, for it has register tokens"),
+    ] {
+        let hints = Hints { family: Family::named(said), ..hints.clone() };
+        let got = refusal(file, Import { hints, ..fits.clone() }).to_string();
+        assert!(got.contains(shown), "{file}: {got}");
+    }
 
     // What is there already stays when the new one fails.
     let written = import(

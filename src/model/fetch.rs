@@ -275,6 +275,10 @@ impl<'a> Download<'a> {
     /// A request that got no answer.
     fn failed(&self, error: ureq::Error) -> Result<Try, FetchError> {
         match error {
+            // A certificate that is not trusted will not be the next time.
+            ureq::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+                Err(FetchError::Server { url: self.remote.url.clone(), problem: source.to_string() })
+            }
             ureq::Error::Timeout(_) | ureq::Error::Io(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => {
                 Ok(Try::Lost(sentence(&error)))
             }

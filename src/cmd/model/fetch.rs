@@ -17,6 +17,7 @@ use crate::model::vit::{Family, Hints};
 use crate::suggest::suggestion;
 
 use super::frames::{self, Frames};
+use super::target;
 
 /// Download a published checkpoint, and make models of it.
 ///
@@ -70,14 +71,11 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let entry = find(&self.name)?;
         let name = |kind: &str| self.out.join(format!("{}{kind}", entry.name));
-        let mut made = vec![name(".toml"), name(".onnx"), name(".probe")];
+        let mut made = target::files_of(&self.out, &entry.name).to_vec();
         if !self.no_quantize {
-            made.extend([name("-int8.toml"), name("-int8.onnx"), name("-int8.probe")]);
+            made.extend(target::files_of(&self.out, &format!("{}-int8", entry.name)));
         }
-        if let Some(file) = made.iter().find(|file| file.exists() && !self.force) {
-            let message = format!("{} is there already: --force writes over it", file.display());
-            return Err(failure(Kind::CantCreate, message));
-        }
+        target::check_free(&made, self.force)?;
         let failed = |error| failure(Kind::CantCreate, format!("{}: {error}", self.out.display()));
         fs::create_dir_all(&self.out).map_err(failed)?;
 

@@ -7,6 +7,8 @@ use crate::model::checkpoint::CheckpointError;
 use crate::model::import::{Import, ImportError, import};
 use crate::model::vit::{Family, Hints, Kind, family};
 
+use super::target;
+
 /// Make a model of a checkpoint that its authors published.
 ///
 /// Reads the weights of DINOv2, DINO, iBOT, MAE, Scale-MAE and supervised vision transformers, from .safetensors
@@ -99,11 +101,8 @@ impl Args {
             Some(name) => name,
             None => self.checkpoint.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let there = ["onnx", "probe", "toml"].map(|kind| self.out.join(format!("{name}.{kind}")));
-        if let Some(file) = there.iter().find(|file| file.exists() && !self.force) {
-            let message = format!("{} is there already: --force writes over it", file.display());
-            return Err(failure(ExitKind::CantCreate, message));
-        }
+        target::check_name(&name)?;
+        target::check_free(&target::files_of(&self.out, &name), self.force)?;
         let wanted = Import {
             hints: Hints {
                 family: self.family,

@@ -6,6 +6,8 @@ use crate::cmd::{connect, out};
 use crate::embed::BareModel;
 use crate::model::describe::{Description, describe};
 
+use super::target;
+
 /// Write the manifest and the probe of an ONNX file.
 ///
 /// The daemon runs a model by its manifest: what the file does not say of itself, and a probe. Both are written
@@ -79,10 +81,7 @@ impl Args {
             (folder.join(&manifest.probe.file), probe),
             (folder.join(format!("{}.toml", manifest.name)), manifest.to_text("tagalong model manifest").into_bytes()),
         ];
-        if let Some((there, _)) = files.iter().find(|(file, _)| file.exists() && !self.force) {
-            let message = format!("{} is there already: --force writes over it", there.display());
-            return Err(failure(Kind::CantCreate, message));
-        }
+        target::check_free(files.iter().map(|(file, _)| file), self.force)?;
         for (file, bytes) in files {
             std::fs::write(&file, bytes)
                 .map_err(|error| failure(Kind::CantCreate, format!("{}: {error}", file.display())))?;

@@ -9,6 +9,7 @@ mod import;
 mod list;
 mod manifest;
 mod quantize;
+mod target;
 mod variance;
 
 /// Make models.

@@ -4,10 +4,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cmd::exit::{Kind, failure};
 use crate::cmd::{connect, out};
-use crate::embed::{ModelFiles, is_name};
+use crate::embed::ModelFiles;
 use crate::model::quantize::{Bounds, Progress, QuantizeError, quantize};
 
 use super::frames::{self, Frames};
+use super::target;
 
 /// Make a model that computes in 8-bit integers.
 ///
@@ -70,16 +71,9 @@ impl Args {
         let manifest = self.manifest.to_string_lossy().into_owned();
         let model = ModelFiles::read(&manifest).map_err(connect::refused)?;
         let name = self.name.unwrap_or_else(|| format!("{}-int8", model.manifest.name));
-        if !is_name(&name) {
-            let rule = "it takes 1 to 64 letters, digits, `-`, `_` and `.`";
-            return Err(failure(Kind::Usage, format!("`{name}` is no name for a model: {rule}")));
-        }
+        target::check_name(&name)?;
         let folder = self.out.unwrap_or_else(|| self.manifest.parent().unwrap_or(Path::new("")).to_owned());
-        let there = ["onnx", "probe", "toml"].map(|kind| folder.join(format!("{name}.{kind}")));
-        if let Some(file) = there.iter().find(|file| file.exists() && !self.force) {
-            let message = format!("{} is there already: --force writes over it", file.display());
-            return Err(failure(Kind::CantCreate, message));
-        }
+        target::check_free(&target::files_of(&folder, &name), self.force)?;
         let frames = self.calibrate.map_or(Frames::Scene, Frames::Folder);
         let pictures = frames::pairs(&frames, self.pictures as usize)?;
         let bounds = Bounds { layer: self.layer_bound, whole: self.bound };

@@ -9,8 +9,7 @@ use serde::Serialize;
 use crate::cmd::exit::{Kind, failure};
 use crate::cmd::{connect, out};
 use crate::embed::{
-    Backbone, DataFile, Manifest, ModelConfig, ModelFiles, Preprocessor, TractBackbone, hex_digest, is_name, load,
-    unproved,
+    Backbone, DataFile, Manifest, ModelConfig, ModelFiles, Preprocessor, TractBackbone, hex_digest, load, unproved,
 };
 use crate::eval::Davis;
 use crate::model::variance::{Gathering, Variance};
@@ -18,7 +17,7 @@ use crate::propagate::SeedRule;
 use crate::propagate::seed::seed_mask;
 use crate::types::{InputTensor, PixelBuf};
 
-use super::frames;
+use super::{frames, target};
 
 /// Tell how much each dimension of a model's features varies, and leave out what drowns the rest.
 ///
@@ -138,17 +137,10 @@ impl Args {
             _ => return Ok(None),
         };
         let name = self.name.clone().unwrap_or_else(|| format!("{}-{done}", manifest.name));
-        if !is_name(&name) {
-            let rule = "it takes 1 to 64 letters, digits, `-`, `_` and `.`";
-            return Err(failure(Kind::Usage, format!("`{name}` is no name for a model: {rule}")));
-        }
+        target::check_name(&name)?;
         let file = self.manifest.with_file_name(format!("{name}.toml"));
-        match file.exists() && !self.force {
-            true => {
-                Err(failure(Kind::CantCreate, format!("{} is there already: --force writes over it", file.display())))
-            }
-            false => Ok(Some(file)),
-        }
+        target::check_free([&file], self.force)?;
+        Ok(Some(file))
     }
 
     fn look(&self, looker: &mut Looker) -> anyhow::Result<()> {

@@ -124,46 +124,76 @@ pub struct Recognised {
     pub because: String,
 }
 
-/// Tells the family from what else is in the file; what a person says goes first.
+/// Tells the family from what else is in the file. What a person says goes first, unless the file shows that it cannot
+/// be so.
 pub fn recognise(weights: &Weights<'_>, said: Option<&'static Family>) -> Result<Recognised, CheckpointError> {
-    let family = |name: &str| Family::named(name).expect("the table has it");
-    if let Some(family) = said {
-        return Ok(Recognised { family, because: "as was said".into() });
+    let content = |problem: String| CheckpointError::Content { path: weights.checkpoint.path().to_owned(), problem };
+    let shown = shown(weights);
+    match (said, shown) {
+        (Some(said), Some(shown)) if *said != *shown.family => {
+            let (title, because, said) = (shown.family.title, shown.because, said.title);
+            Err(content(format!("it is of the family {title}, for {because}, and not of {said} as was said")))
+        }
+        (Some(family), _) => Ok(Recognised { family, because: "as was said".into() }),
+        (None, Some(shown)) => Ok(shown),
+        (None, None) => match guessed(weights)? {
+            Some(guessed) => Ok(guessed),
+            None => {
+                let problem = "nothing in it tells whether it is a supervised ViT, DINO or iBOT: say its family";
+                Err(content(problem.into()))
+            }
+        },
     }
-    let checkpoint = weights.checkpoint;
-    let any = |wanted: &[&str]| checkpoint.names().find(|name| wanted.iter().any(|part| name.contains(part)));
-    let found = |name: &str, because: String| Ok(Recognised { family: family(name), because });
-    let scaled = weights.has("blocks.0.ls1.gamma");
+}
+
+fn found(name: &str, because: String) -> Option<Recognised> {
+    Some(Recognised { family: Family::named(name).expect("the table has it"), because })
+}
+
+/// What only one family has.
+fn shown(weights: &Weights<'_>) -> Option<Recognised> {
+    let any = |wanted: &[&str]| weights.checkpoint.names().find(|name| wanted.iter().any(|part| name.contains(part)));
     if let Some(name) = any(&["mask_token_decoder", "fcn_high.", "fcn_low.", "fpn."]) {
         return found("scale-mae", format!("it has `{name}`"));
     }
     if let Some(name) = any(&["decoder_embed", "decoder_pos_embed"]) {
         return found("mae", format!("it has `{name}`"));
     }
-    if let Some(name) = any(&["masked_embed", "last_layer2", ".gamma_1"]) {
+    if let Some(name) = any(&["masked_embed", "last_layer2"]) {
         return found("ibot", format!("it has `{name}`"));
     }
-    if weights.has("register_tokens") || scaled && weights.has("mask_token") {
-        return found("dinov2", "it has register tokens, or LayerScale and a mask token".into());
+    if weights.has("register_tokens") {
+        return found("dinov2", "it has register tokens".into());
     }
-    if scaled && weights.shape_if("patch_embed.proj.weight").is_some_and(|shape| shape.last() == Some(&14)) {
-        return found("dinov2", "it has LayerScale and patches of 14 pixels".into());
+    if weights.has("blocks.0.ls1.gamma") && weights.has("mask_token") {
+        return found("dinov2", "it has LayerScale and a mask token".into());
+    }
+    None
+}
+
+/// What one family has for the most part.
+fn guessed(weights: &Weights<'_>) -> Result<Option<Recognised>, CheckpointError> {
+    let checkpoint = weights.checkpoint;
+    let any = |wanted: &[&str]| checkpoint.names().find(|name| wanted.iter().any(|part| name.contains(part)));
+    if let Some(name) = any(&[".gamma_1"]) {
+        return Ok(found("ibot", format!("it has `{name}`")));
+    }
+    let patch = weights.shape_if("patch_embed.proj.weight").and_then(|shape| shape.last().copied());
+    if weights.has("blocks.0.ls1.gamma") && patch == Some(14) {
+        return Ok(found("dinov2", "it has LayerScale and patches of 14 pixels".into()));
     }
     if let Some(name) = any(&["dino_loss", "last_layer.", "head.mlp."]) {
-        return found("dino", format!("it has `{name}`"));
+        return Ok(found("dino", format!("it has `{name}`")));
     }
     if Positions::are_computed(&weights.read("pos_embed")?, weights.shape_if("pos_embed")) {
-        return found("mae", "its position embeddings are fixed sines and cosines".into());
+        return Ok(found("mae", "its position embeddings are fixed sines and cosines".into()));
     }
     let heads = ["head.weight", "classifier.weight", "head.bias"].map(|head| format!("{}{head}", weights.prefix));
     if let Some(head) = heads.iter().chain(&["classifier.weight".to_owned()]).find(|n| checkpoint.shape(n).is_some()) {
-        return found("vit", format!("it has a classifier, `{head}`"));
+        return Ok(found("vit", format!("it has a classifier, `{head}`")));
     }
     match weights.naming {
-        Naming::Timm => found("dino", "it is a plain network without a head, as DINO's are".into()),
-        Naming::Transformers => {
-            let problem = "nothing in it tells whether it is a supervised ViT, DINO or iBOT: say its family";
-            Err(CheckpointError::Content { path: checkpoint.path().to_owned(), problem: problem.into() })
-        }
+        Naming::Timm => Ok(found("dino", "it is a plain network without a head, as DINO's are".into())),
+        Naming::Transformers => Ok(None),
     }
 }
