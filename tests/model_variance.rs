@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use safetensors::tensor::{SafeTensors, TensorView};
-use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
+use tagalong::capture::synthetic::SceneOptions;
 use tagalong::embed::{ModelConfig, load, probe_features};
-use tagalong::eval::davis::write_masks;
 use tagalong::model::import::{Import, import};
 use tagalong::model::vit::Hints;
-use tagalong::picture;
+
+#[path = "davis_scene/mod.rs"]
+mod davis_scene;
+use davis_scene::write_video;
 
 /// Dimensions that are blown up, and by how much.
 const LOUD: [usize; 3] = [2, 7, 11];
@@ -51,20 +53,7 @@ fn model(folder: &Path, name: &str, loud: bool) -> PathBuf {
 
 /// A data set in DAVIS layout: six frames of the built-in scene, with the masks of two objects.
 fn davis(root: &Path) {
-    let scene = Scene::new(SceneOptions { width: 128, height: 96, objects: 2, ..SceneOptions::default() }).unwrap();
-    let mut frame = SceneFrame::default();
-    for (kind, extension) in [("JPEGImages", "jpg"), ("Annotations", "png")] {
-        fs::create_dir_all(root.join(kind).join("480p/scene")).unwrap();
-        for index in 0..6u64 {
-            let file = root.join(kind).join(format!("480p/scene/{index:05}.{extension}"));
-            scene.render(index * 5, &mut frame);
-            if kind == "JPEGImages" {
-                fs::write(file, picture::encode_jpeg(&frame.rgb, 128, 96, 95).unwrap()).unwrap();
-            } else {
-                write_masks(&file, &[1, 2].map(|object| scene.silhouette(index * 5, object))).unwrap();
-            }
-        }
-    }
+    write_video(root, "scene", SceneOptions::default().seed, [96, 128], 6, 5);
 }
 
 fn variance(manifest: &Path, frames: &Path, more: &[&str]) -> (i32, String, String) {

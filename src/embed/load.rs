@@ -56,6 +56,14 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
+    Ok(Box::new(load_tract(config)?))
+}
+
+/// As [`load`], for those who look at more of a model than the daemon does.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
     let ModelFiles { manifest, graph, transform, onnx_path, probes, .. } = ModelFiles::read(&config.manifest)?;
     let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
     let (spec, layout) = spec_of(&manifest, transform, &sizes);
@@ -70,7 +78,7 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
         return Err(LoadError::Probe { path: onnx_path, cosine, least });
     }
     backbone.spec_mut().probe_cosine = cosine;
-    Ok(Box::new(backbone))
+    Ok(backbone)
 }
 
 /// A graph of a model as a backbone, whatever it computes and without its transform: for making models, not for running

@@ -9,7 +9,9 @@ mod tract;
 mod transform;
 
 pub use embedder::{EmbedTimes, Embedder};
-pub use load::{BareModel, LoadError, ModelFiles, hex_digest, load, load_bare, probe_features, read_onnx, unproved};
+pub use load::{
+    BareModel, LoadError, ModelFiles, hex_digest, load, load_bare, load_tract, probe_features, read_onnx, unproved,
+};
 pub use manifest::{DataFile, Manifest, Precision, Probe, is_name};
 pub use onnx::OnnxFile;
 pub use preprocess::{PreprocessError, Preprocessor};

@@ -93,6 +93,28 @@ impl TractBackbone {
         Ok(Array2::from_shape_vec((grid.len(), dim), tokens).expect("a row for each patch"))
     }
 
+    /// The patches' embeddings before they are normalised, (patches, spec's dim): without the dropped dimensions, and
+    /// transformed.
+    ///
+    /// # Errors
+    /// As [`Backbone::embed`].
+    ///
+    /// # Panics
+    /// When `out` has another length.
+    pub fn embed_unnormalised(&mut self, input: &InputTensor, out: &mut [f32]) -> Result<(), EmbedError> {
+        let (grid, dim, output) = self.run(input)?;
+        let dropped = &self.layout.dropped_dimensions;
+        match &self.layout.transform {
+            None => copy_patches(&output, grid, dropped, out),
+            Some(transform) => {
+                self.untransformed.resize(grid.len() * (dim - dropped.len()), 0.0);
+                copy_patches(&output, grid, dropped, &mut self.untransformed)?;
+                transform.apply(&mut self.untransformed, out);
+                Ok(())
+            }
+        }
+    }
+
     /// The graph's output for an input of one of the spec's grids, with that grid and the output's dimensions.
     fn run(&mut self, input: &InputTensor) -> Result<(PatchGrid, usize, TValue), EmbedError> {
         let index = self.grid_of(input)?;
@@ -138,18 +160,9 @@ impl Backbone for TractBackbone {
     }
 
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
-        let (grid, dim, output) = self.run(input)?;
-        (out.grid, out.dim) = (grid, self.spec.dim);
-        out.data.resize(grid.len() * out.dim, 0.0);
-        let kept = dim - self.layout.dropped_dimensions.len();
-        match &self.layout.transform {
-            None => copy_patches(&output, grid, &self.layout.dropped_dimensions, &mut out.data)?,
-            Some(transform) => {
-                self.untransformed.resize(grid.len() * kept, 0.0);
-                copy_patches(&output, grid, &self.layout.dropped_dimensions, &mut self.untransformed)?;
-                transform.apply(&mut self.untransformed, &mut out.data);
-            }
-        }
+        (out.grid, out.dim) = (self.spec.grids[self.grid_of(input)?], self.spec.dim);
+        out.data.resize(out.grid.len() * out.dim, 0.0);
+        self.embed_unnormalised(input, &mut out.data)?;
         out.normalise();
         Ok(())
     }

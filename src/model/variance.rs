@@ -5,7 +5,7 @@
 //! object says nothing of what it is, and is what a projection should take away first.
 
 use nalgebra::{DMatrix, SymmetricEigen};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::embed::Transform;
 
@@ -55,6 +55,13 @@ pub struct Variance {
     covariance: Array2<f64>,
     /// Over time, of the mean features of one object in one video; `None` where no objects were known.
     in_time: Option<Array2<f64>>,
+}
+
+/// The mean of the patches that lie in an object for the most part, where there are any: of `rows`, (patches,
+/// dimensions), those whose fraction is above a half.
+pub fn mean_inside(rows: ArrayView2<'_, f32>, fractions: &[f32]) -> Option<Array1<f32>> {
+    let inside: Vec<usize> = (0..fractions.len()).filter(|patch| fractions[*patch] > 0.5).collect();
+    rows.select(Axis(0), &inside).mean_axis(Axis(0))
 }
 
 /// Gathers how features vary.

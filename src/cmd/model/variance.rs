@@ -1,21 +1,20 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use serde::Serialize;
 
 use crate::cmd::exit::{Kind, failure};
 use crate::cmd::{connect, out};
 use crate::embed::{
-    Backbone, DataFile, Manifest, ModelConfig, ModelFiles, Preprocessor, TractBackbone, hex_digest, load, unproved,
+    Backbone, DataFile, Manifest, ModelConfig, ModelFiles, Preprocessor, TractBackbone, hex_digest, load, load_tract,
 };
 use crate::eval::Davis;
-use crate::model::variance::{Gathering, Variance};
+use crate::model::variance::{Gathering, Variance, mean_inside};
 use crate::propagate::SeedRule;
 use crate::propagate::seed::seed_mask;
-use crate::types::{InputTensor, PixelBuf};
+use crate::types::{InputTensor, PatchGrid, PixelBuf};
 
 use super::{frames, target};
 
@@ -89,8 +88,9 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let path = self.manifest.to_string_lossy().into_owned();
         // What is measured is what the daemon would run: a model that fails its probe is refused.
-        load(&ModelConfig { manifest: path.clone(), input: "auto".into(), threads: 0 }).map_err(connect::refused)?;
-        let ModelFiles { manifest, graph, transform, .. } = ModelFiles::read(&path).map_err(connect::refused)?;
+        let config = ModelConfig { manifest: path.clone(), input: "auto".into(), threads: 0 };
+        let backbone = load_tract(&config).map_err(connect::refused)?;
+        let ModelFiles { manifest, transform, .. } = ModelFiles::read(&path).map_err(connect::refused)?;
         if transform.is_some() {
             return Err(failure(
                 Kind::Data,
@@ -98,12 +98,10 @@ impl Args {
             ));
         }
         let target = self.target(&manifest)?;
-        let backbone =
-            unproved(&manifest, graph, 0).map_err(|problem| failure(Kind::Data, format!("{path}: {problem}")))?;
-        let mut looker = Looker::new(&manifest, backbone);
+        let mut looker = Looker::new(backbone);
         self.look(&mut looker)?;
         let (pictures, objects) = (looker.pictures, looker.objects);
-        let variance = looker.gathering.context("no picture was looked at")?.finish();
+        let variance = looker.gathering.finish();
         let report = Report {
             model: manifest.name.clone(),
             pictures,
@@ -160,7 +158,8 @@ impl Args {
                     let tokens = looker.picture(&sequence.frame(index)?.pixels)?;
                     let masks = sequence.annotation(index)?.masks(objects.len());
                     for (object, mask) in objects.iter_mut().zip(masks) {
-                        object.extend(mean_inside(&tokens, &seed_mask(&mask, looker.grid(), SeedRule::Area)));
+                        let fractions = seed_mask(&mask, looker.grid(), SeedRule::Area);
+                        object.extend(mean_inside(tokens.view(), &fractions).into_iter().flatten());
                     }
                     tell(looker.pictures);
                 }
@@ -231,52 +230,40 @@ struct Looker {
     backbone: TractBackbone,
     preprocessor: Preprocessor,
     input: InputTensor,
-    dropped: Vec<usize>,
-    /// Made when the first picture tells how many dimensions there are.
-    gathering: Option<Gathering>,
+    gathering: Gathering,
     pictures: usize,
     objects: usize,
 }
 
 impl Looker {
-    fn new(manifest: &Manifest, backbone: TractBackbone) -> Looker {
-        let [height, width] = manifest.input_sizes[0];
-        let preprocessor = Preprocessor::new(width, height, manifest.mean, manifest.std);
-        let dropped = manifest.dropped_dimensions.clone();
-        let input = InputTensor::default();
-        Looker { backbone, preprocessor, input, dropped, gathering: None, pictures: 0, objects: 0 }
+    fn new(backbone: TractBackbone) -> Looker {
+        let spec = backbone.spec();
+        let (grid, gathering) = (spec.grids[0], Gathering::new(spec.dim));
+        let preprocessor = Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std);
+        Looker { backbone, preprocessor, input: InputTensor::default(), gathering, pictures: 0, objects: 0 }
     }
 
-    fn grid(&self) -> crate::types::PatchGrid {
+    fn grid(&self) -> PatchGrid {
         self.backbone.spec().grids[0]
     }
 
-    /// A picture's tokens, without the dropped dimensions: (patches, dimensions).
+    /// A picture's embeddings, not normalised: (patches, dimensions).
     fn picture(&mut self, pixels: &PixelBuf) -> anyhow::Result<Array2<f32>> {
         self.preprocessor.run(pixels, &mut self.input)?;
-        let tokens = self.backbone.tokens(&self.input)?;
-        let kept: Vec<usize> = (0..tokens.ncols()).filter(|d| !self.dropped.contains(d)).collect();
-        let tokens = tokens.select(Axis(1), &kept);
-        self.gathering.get_or_insert_with(|| Gathering::new(tokens.ncols())).picture(tokens.view());
+        let mut rows = Array2::zeros((self.grid().len(), self.backbone.spec().dim));
+        self.backbone.embed_unnormalised(&self.input, rows.as_slice_mut().expect("in one piece"))?;
+        self.gathering.picture(rows.view());
         self.pictures += 1;
-        Ok(tokens)
+        Ok(rows)
     }
 
     /// An object's mean features, one picture behind the other.
     fn object(&mut self, means: Vec<f32>) {
-        if let Some(gathering) = &mut self.gathering {
-            let dim = self.backbone.spec().dim;
-            let means = Array2::from_shape_vec((means.len() / dim, dim), means).expect("whole rows");
-            gathering.object(means.view());
-            self.objects += 1;
-        }
+        let dim = self.backbone.spec().dim;
+        let means = Array2::from_shape_vec((means.len() / dim, dim), means).expect("whole rows");
+        self.gathering.object(means.view());
+        self.objects += 1;
     }
-}
-
-/// The mean of the patches that lie in an object for the most part, where there are any.
-fn mean_inside(tokens: &Array2<f32>, fractions: &[f32]) -> Vec<f32> {
-    let inside: Vec<usize> = (0..fractions.len()).filter(|patch| fractions[*patch] > 0.5).collect();
-    tokens.select(Axis(0), &inside).mean_axis(Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default()
 }
 
 fn save(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
