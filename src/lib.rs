@@ -20,6 +20,7 @@ pub mod eval;
 pub mod model;
 pub mod propagate;
 pub mod serve;
+pub mod study;
 pub mod track;
 
 pub mod draw;

@@ -4,13 +4,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Kind, failure};
 use super::follow::{ModelChoice, SessionTracker};
-use super::values::{parse_channels, parse_size};
+use super::values::{parse_channels, parse_size, preset};
 use super::{connect, out};
 use crate::config::Config;
 use crate::embed::{BareModel, ModelConfig};
 use crate::eval::run::evaluate;
 use crate::eval::{Davis, Report};
-use crate::propagate::PropagateConfig;
 
 /// Score a model on video sequences with known masks.
 ///
@@ -127,13 +126,6 @@ impl Args {
         }
         Ok(ModelChoice::Manifest(ModelConfig { manifest: self.model.clone(), threads, ..defaults.clone() }))
     }
-}
-
-fn preset(config: &Config, name: &str) -> anyhow::Result<PropagateConfig> {
-    config.presets.get(name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = config.presets.keys().map(String::as_str).collect();
-        failure(Kind::Usage, format!("there is no preset {name:?}; there are {}", names.join(" and ")))
-    })
 }
 
 fn save_json(file: &Path, report: &Report) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use crate::eval::{DavisError, EvalError};
 use crate::serve::ServeError;
 use crate::serve::client::ClientError;
 use crate::state::StateError;
+use crate::study::StudyError;
 use crate::types::command::ErrorCode;
 
 /// The kinds of failure that a script can tell apart, with their numbers in `sysexits.h`.
@@ -89,9 +90,15 @@ fn kind_of_cause(error: &(dyn std::error::Error + 'static)) -> Option<Kind> {
     } else if let Some(error) = error.downcast_ref::<SourceError>() {
         Some(kind_of_source(error))
     } else if let Some(error) = error.downcast_ref::<DavisError>() {
-        Some(if matches!(error, DavisError::Io { .. }) { return None } else { Kind::Data })
+        Some(kind_of_davis(error))
+    } else if let Some(EvalError::Davis(error)) = error.downcast_ref() {
+        Some(kind_of_davis(error))
+    } else if let Some(StudyError::Davis(error)) = error.downcast_ref() {
+        Some(kind_of_davis(error))
     } else if let Some(EvalError::Masks { .. }) = error.downcast_ref() {
         Some(Kind::Internal)
+    } else if error.is::<StudyError>() {
+        Some(Kind::Data)
     } else if let Some(error) = error.downcast_ref::<StateError>() {
         Some(if matches!(error, StateError::InUse { .. }) { Kind::Temporary } else { Kind::CantCreate })
     } else if let Some(error) = error.downcast_ref::<ServeError>() {
@@ -99,6 +106,10 @@ fn kind_of_cause(error: &(dyn std::error::Error + 'static)) -> Option<Kind> {
     } else {
         error.downcast_ref::<io::Error>().map(kind_of_io)
     }
+}
+
+fn kind_of_davis(error: &DavisError) -> Kind {
+    if let DavisError::Io { source, .. } = error { kind_of_io(source) } else { Kind::Data }
 }
 
 fn kind_of_serve(error: &ServeError) -> Kind {

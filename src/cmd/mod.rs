@@ -26,6 +26,7 @@ mod service;
 mod showcase;
 mod snapshot;
 mod status;
+mod study;
 pub mod table;
 mod tag;
 mod untag;
@@ -80,6 +81,7 @@ enum Command {
     Reload(reload::Args),
     Devices(devices::Args),
     Eval(eval::Args),
+    Study(study::Args),
     Replay(replay::Args),
     Model(model::Args),
     Generate(generate::Args),
@@ -107,6 +109,7 @@ impl Cli {
             Command::Reload(args) => args.run(),
             Command::Devices(args) => args.run(),
             Command::Eval(args) => args.run(),
+            Command::Study(args) => args.run(),
             Command::Replay(args) => args.run(),
             Command::Model(args) => args.run(),
             Command::Generate(args) => args.run(),

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use anyhow::Context;
 
 use super::exit::{Kind, failure};
+use crate::config::Config;
 use crate::picture;
+use crate::propagate::PropagateConfig;
 use crate::types::{Mask, Seed};
 
 /// A box: X,Y,WIDTH,HEIGHT in pixels.
@@ -44,6 +46,17 @@ fn numbers<const N: usize>(text: &str, what: &str) -> Result<[f32; N], String> {
     let count = values.len();
     let s = if count == 1 { "" } else { "s" };
     values.try_into().map_err(|_| format!("{what}; got {count} number{s}"))
+}
+
+/// The constants of a rule of propagation, by their name.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn preset(config: &Config, name: &str) -> anyhow::Result<PropagateConfig> {
+    config.presets.get(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = config.presets.keys().map(String::as_str).collect();
+        failure(Kind::Usage, format!("there is no preset {name:?}; there are {}", names.join(" and ")))
+    })
 }
 
 /// An object, pointed at on the command line.

@@ -140,6 +140,11 @@ impl Sequence {
         self.frames.len()
     }
 
+    /// Number of frames from the first on that have an annotation, at least 2.
+    pub fn annotated(&self) -> usize {
+        self.len() - usize::from(!self.annotations[self.len() - 1].is_file())
+    }
+
     /// Number of objects in the first frame, at least 1.
     pub fn instances(&self) -> usize {
         self.instances
