@@ -1,16 +1,19 @@
 //! Downloads, from a server on this machine that misbehaves.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
-use tagalong::model::fetch::{FetchError, Patience, Progress, Remote, fetch};
+use tagalong::model::fetch::{Authorities, FetchError, Patience, Progress, Remote, fetch};
 
 /// What the server does with a request; after the last, it does the last again.
 #[derive(Clone)]
@@ -35,15 +38,38 @@ struct Server {
 
 impl Server {
     fn start(acts: Vec<Act>) -> Server {
+        Server::listen(acts, None)
+    }
+
+    /// One that speaks TLS with the key of a certificate.
+    fn start_encrypted(acts: Vec<Act>, certificate: &CertifiedKey<KeyPair>) -> Server {
+        let key = PrivatePkcs8KeyDer::from(certificate.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.cert.der().clone()], key.into())
+            .unwrap();
+        Server::listen(acts, Some(Arc::new(config)))
+    }
+
+    fn listen(acts: Vec<Act>, encrypted: Option<Arc<ServerConfig>>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/file.pth", listener.local_addr().unwrap());
+        let scheme = if encrypted.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://localhost:{}/file.pth", listener.local_addr().unwrap().port());
         let ranges = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&ranges);
         thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let act = acts[number.min(acts.len() - 1)].clone();
-                let seen = Arc::clone(&seen);
-                thread::spawn(move || answer(stream.unwrap(), act, &seen));
+                let (seen, encrypted) = (Arc::clone(&seen), encrypted.clone());
+                thread::spawn(move || match encrypted {
+                    None => answer(stream.unwrap(), act, &seen),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        answer(StreamOwned::new(connection, stream.unwrap()), act, &seen);
+                    }
+                });
             }
         });
         Server { url, ranges }
@@ -54,10 +80,11 @@ impl Server {
     }
 }
 
-fn answer(mut stream: TcpStream, act: Act, seen: &Mutex<Vec<String>>) {
+fn answer(mut stream: impl Read + Write, act: Act, seen: &Mutex<Vec<String>>) {
     let (mut range, mut if_range) = (String::new(), String::new());
-    for line in BufReader::new(stream.try_clone().unwrap()).lines() {
-        let line = line.unwrap();
+    for line in BufReader::new(&mut stream).lines() {
+        // A client that does not trust the server hangs up.
+        let Ok(line) = line else { return };
         if line.is_empty() {
             break;
         }
@@ -118,7 +145,7 @@ const QUICK: Patience = Patience { stall: Duration::from_millis(300), retries: 2
 
 /// What came of a download: the result, how far it told to have come, and the file.
 fn download(server: &Server, expected: Option<&[u8]>, folder: &Path) -> (Result<String, FetchError>, Vec<Progress>) {
-    let remote = Remote { url: server.url.clone(), sha256: expected.map(digest) };
+    let remote = Remote { url: server.url.clone(), sha256: expected.map(digest), authorities: None };
     let mut told = Vec::new();
     let result = fetch(&remote, &folder.join("file"), QUICK, &mut |progress| told.push(progress));
     (result, told)
@@ -215,14 +242,44 @@ fn what_is_not_there_or_not_safe_is_told() {
     assert!(error.contains("404 Not Found") && error.contains(&server.url), "{error}");
     assert_eq!(server.ranges().len(), 1, "it is not tried again");
     for url in ["http://example.com/file", "ftp://localhost/file", "file:///etc/passwd", "nonsense"] {
-        let remote = Remote { url: url.into(), sha256: None };
+        let remote = Remote { url: url.into(), sha256: None, authorities: None };
         let error = fetch(&remote, &folder.path().join("file"), QUICK, &mut |_| {}).unwrap_err();
         assert!(matches!(error, FetchError::Scheme(_)), "{error}");
     }
-    let closed = Remote { url: "http://127.0.0.1:1/file".into(), sha256: None };
+    let closed = Remote { url: "http://127.0.0.1:1/file".into(), sha256: None, authorities: None };
     let error = fetch(&closed, &folder.path().join("file"), QUICK, &mut |_| {}).unwrap_err();
     assert!(matches!(error, FetchError::Interrupted { got: 0, .. }), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_server_is_trusted_when_somebody_vouches_for_it() {
+    let certificate = generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let other = generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let authorities = |of: &CertifiedKey<KeyPair>| Some(Authorities::from_pem(of.cert.pem().as_bytes()).unwrap());
+    let whole = file(300_000, 9);
+    let folder = tempfile::tempdir().unwrap();
+    // Encrypted downloads are resumed as others are.
+    let server = Server::start_encrypted(
+        vec![Act::Cut(Arc::clone(&whole), 100_000), Act::Send(Arc::clone(&whole))],
+        &certificate,
+    );
+    let sha256 = Some(digest(&whole));
+    let remote = Remote { url: server.url.clone(), sha256, authorities: authorities(&certificate) };
+    assert_eq!(fetch(&remote, &folder.path().join("file"), QUICK, &mut |_| {}).unwrap(), digest(&whole));
+    assert_eq!(server.ranges(), ["", "bytes=100000-"]);
+    // Neither the usual authorities nor another one vouch for it: that is told at once, and nothing is asked for.
+    for authorities in [None, authorities(&other)] {
+        let server = Server::start_encrypted(vec![Act::Send(Arc::clone(&whole))], &certificate);
+        let remote = Remote { url: server.url.clone(), sha256: None, authorities };
+        let error = fetch(&remote, &folder.path().join("other"), QUICK, &mut |_| {}).unwrap_err();
+        assert!(matches!(&error, FetchError::Server { problem, .. } if problem.contains("certificate")), "{error}");
+        assert_eq!(server.ranges(), [""; 0]);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    for wrong in ["", "nonsense", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+        assert!(Authorities::from_pem(wrong.as_bytes()).is_err(), "{wrong}");
+    }
 }
 
 /// A checkpoint of DINO's layout, small, with one head.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, Response, StatusCode, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 /// Bytes that are read at a time.
@@ -28,12 +29,37 @@ impl Default for Patience {
 }
 
 /// A file on a server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Remote {
     /// Over HTTPS; over HTTP from this machine alone.
     pub url: String,
     /// 64 hexadecimal digits, where it is known what the file must be.
     pub sha256: Option<String>,
+    /// Who vouches for the server; `None` for the authorities that browsers trust.
+    pub authorities: Option<Authorities>,
+}
+
+/// Certificates that are trusted in the place of the usual ones, as a mirror inside a factory's own network needs.
+#[derive(Clone, Debug)]
+pub struct Authorities(RootCerts);
+
+impl Authorities {
+    /// Reads certificates in PEM.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_pem(pem: &[u8]) -> Result<Authorities, String> {
+        let certificates = parse_pem(pem).filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(error) => Some(Err(format!("its certificates cannot be read: {error}"))),
+        });
+        let certificates = certificates.collect::<Result<Vec<_>, String>>()?;
+        if certificates.is_empty() {
+            return Err("it holds no certificate in PEM, as `-----BEGIN CERTIFICATE-----` begins one".into());
+        }
+        Ok(Authorities(certificates.into()))
+    }
 }
 
 /// Why a file could not be fetched.
@@ -141,7 +167,9 @@ impl<'a> Download<'a> {
             name.push(kind);
             target.with_file_name(name)
         };
+        let roots = remote.authorities.as_ref().map_or(RootCerts::WebPki, |authorities| authorities.0.clone());
         let config = Agent::config_builder()
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .https_only(remote.url.starts_with("https:"))
             .http_status_as_error(false)
             .user_agent(concat!("tagalong/", env!("CARGO_PKG_VERSION")))

@@ -10,7 +10,7 @@ use crate::cmd::out;
 use crate::cmd::values::parse_size;
 use crate::embed::ModelFiles;
 use crate::model::catalogue::{Entry, entries};
-use crate::model::fetch::{self, FetchError, Patience, Remote};
+use crate::model::fetch::{self, Authorities, FetchError, Patience, Remote};
 use crate::model::import::{Import, import};
 use crate::model::quantize::{Bounds, quantize};
 use crate::model::vit::{Family, Hints};
@@ -35,6 +35,9 @@ pub struct Args {
     /// Download from here instead of from the authors; the file must be the same
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Trust the server that these certificates vouch for, in the place of the usual authorities
+    #[arg(long, value_name = "FILE.pem", conflicts_with = "file")]
+    ca: Option<PathBuf>,
     /// The folder to write to; made if it is not there
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -63,6 +66,9 @@ EXAMPLES
   DINOv2 ViT-S/14, and the daemon's next model:
       tagalong model fetch dinov2-vits14 --out models
       tagalong check models/dinov2-vits14-int8.toml
+
+  From a mirror of the company's own:
+      tagalong model fetch dinov2-vits14 --mirror https://mirror.example/dinov2_vits14_pretrain.pth --ca company.pem
 
   On a board without a network, from a file that was brought there:
       tagalong model fetch dinov2-vits14 --file dinov2_vits14_pretrain.pth --out models";
@@ -109,7 +115,11 @@ impl Args {
 
     fn download(&self, entry: &Entry, pin: &Pin, target: &Path) -> anyhow::Result<String> {
         let url = self.mirror.clone().unwrap_or_else(|| entry.url.clone());
-        let remote = Remote { url, sha256: pin.expected.clone() };
+        let authorities = self.ca.as_ref().map(|file| {
+            let pem = fs::read(file).with_context(|| file.display().to_string())?;
+            Authorities::from_pem(&pem).map_err(|what| failure(Kind::Data, format!("{}: {what}", file.display())))
+        });
+        let remote = Remote { url, sha256: pin.expected.clone(), authorities: authorities.transpose()? };
         let style = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
         let bar = ProgressBar::new(entry.bytes.unwrap_or(0)).with_style(ProgressStyle::with_template(style)?);
         let patience = Patience { stall: Duration::from_secs(self.stall), ..Patience::default() };
