@@ -8,8 +8,8 @@ use serde_json::Value;
 use tagalong::config::Config;
 use tagalong::eval::{Davis, Sequence};
 use tagalong::model::import::{Import, import};
+use tagalong::study::extractor::Noise;
 use tagalong::study::study as study_model;
-use tagalong::study::video::Noise;
 use tagalong::study::{Measure, Plan, Scores, Treatment};
 use tagalong::types::PatchGrid;
 
@@ -169,8 +169,8 @@ fn what_is_drowned_is_seen_and_won_back() {
         }
     }
     assert!(lost > 0.5, "degraded pictures cost {lost} in all");
-    // Four kinds of pictures; as they are, dropped, standardised, projected.
-    assert_eq!(report.cells(0).len(), 16);
+    // Four kinds of pictures; as they are, centred, dropped, standardised, projected.
+    assert_eq!(report.cells(0).len(), 20);
     assert_eq!(report.cells(noise).len(), 1);
 
     let markdown = fs::read_to_string(out.join("report.md")).unwrap();
@@ -186,6 +186,13 @@ fn what_is_drowned_is_seen_and_won_back() {
     }
     assert!(text.contains("class accuracy") && text.contains("report.md"), "{text}");
 
+    // Every class once.
+    let json = fs::read_to_string(out.join("report.json")).unwrap();
+    let line = json.lines().nth(2).unwrap();
+    for class in ["background", "one/1", "three/2"] {
+        assert_eq!(line.matches(&format!("\"{class}\":")).count(), 1, "{line}");
+    }
+
     // The same numbers again, to the last digit.
     let again = folder.path().join("again");
     assert_eq!(study(&[&whole, &spoilt], &davis, &again, &options).0, 0);
@@ -194,8 +201,10 @@ fn what_is_drowned_is_seen_and_won_back() {
     }
     // Another seed samples other patches.
     let other = folder.path().join("other");
-    let options = ["--degrade", "none", "--drop", "5", "--every", "1", "--seed", "2"];
+    let options =
+        ["--degrade", "none", "--drop", "5", "--every", "1", "--seed", "2", "--sequences", "two,one,three,two"];
     assert_eq!(study(&[&whole], &davis, &other, &options).0, 0);
+    assert_eq!(Report::read(&other).0["settings"]["videos"], serde_json::json!(["one", "three", "two"]));
     assert_ne!(Report::read(&other).score(0, "as they are", "auc"), report.score(0, "as they are", "auc"));
 }
 
@@ -232,7 +241,7 @@ fn several_neighbours_and_shots_and_one_video_alone() {
     let chance = &report.cell(0, "as they are", "as they are")["chance"];
     assert!(chance.get("accuracy").is_none() && chance["auc"] == 0.5, "chance is not known of votes: {chance}");
     let markdown = fs::read_to_string(out.join("report.md")).unwrap();
-    assert!(markdown.contains("one video alone") && markdown.contains("2 labelled frames"), "{markdown}");
+    assert!(markdown.contains("one video alone") && markdown.contains("in the classification: 2;"), "{markdown}");
 }
 
 #[test]
@@ -246,13 +255,16 @@ fn what_cannot_be_done_is_told() {
     fs::write(out.join("report.md"), "mine").unwrap();
     let elsewhere = folder.path().join("elsewhere");
     for (model, davis, out, more, code, problem) in [
-        (&bundled, &davis, &out, &[][..], 73, "report.md is there already"),
+        (&bundled, &davis, &out, &[][..], 73, "something in it already"),
         (&bundled, &davis, &elsewhere, &["--sequences", "boat"], 65, "no sequence \"boat\""),
         (&bundled, &root, &elsewhere, &[], 65, "DAVIS layout"),
         (&missing, &davis, &elsewhere, &[], 66, "missing.toml"),
         (&bundled, &davis, &elsewhere, &["--degrade", "fog=1"], 64, "a degradation is blur="),
         (&bundled, &davis, &elsewhere, &["--preset", "x"], 64, "no preset"),
         (&bundled, &davis, &elsewhere, &["--every", "0"], 64, "--every"),
+        (&bundled, &davis, &elsewhere, &["--project", "0"], 64, "--project"),
+        (&bundled, &davis, &elsewhere, &["bundled"], 64, "another one is called bundled"),
+        (&bundled, &davis, &PathBuf::from("/dev/null/report"), &[], 73, "/dev/null/report"),
     ] {
         let (got, text, errors) = study(&[model], davis, out, more);
         assert_eq!(got, code, "{more:?}: {text}{errors}");

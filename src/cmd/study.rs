@@ -1,6 +1,10 @@
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use super::exit::{Kind, failure};
 use super::values::preset;
@@ -8,17 +12,18 @@ use super::{connect, out};
 use crate::config::Config;
 use crate::embed::{ModelConfig, load_tract};
 use crate::eval::{Davis, Sequence};
+use crate::study::extractor::{Extractor, Model, Noise, Pixels};
 use crate::study::report::{Judged, Report, Settings};
-use crate::study::video::{Extractor, Model, Noise, Pixels};
 use crate::study::{CLEAN, Degradation, ModelStudy, Plan, Treatment, plots, study};
 
 /// Compare what models' features are worth to nearest neighbours.
 ///
 /// Four tasks, with no training: few-shot classification of patches, identification of instances, retrieval of objects,
 /// and tracking across frames. Each with features as they are, with the dimensions that vary most left out,
-/// standardised, and projected; each on pictures as they are, and under blur, noise, darkness and rotation. What is
-/// fitted is fitted to one half of the videos and tried on the other. The same command gives the same numbers again, to
-/// the last digit. The report is Markdown, JSON and plots.
+/// centred, standardised, and projected; each on pictures as they are, and under blur, noise, darkness and rotation.
+/// What is fitted is fitted to one half of the videos and tried on the other. Beside the models, the pixels themselves
+/// and pure noise are studied. The same command gives the same numbers again, to the last digit. The report is Markdown,
+/// JSON and plots. Features of all frames that are looked at are held in memory, several times over.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -34,7 +39,7 @@ pub struct Args {
     /// Where the report is written: report.md, report.json and plots
     #[arg(long, value_name = "DIR", default_value = "study")]
     out: PathBuf,
-    /// Write over a report that is there
+    /// Take the place of a report that is there
     #[arg(long)]
     force: bool,
     /// Look at every n-th frame; of short videos at more, so that there are three
@@ -46,15 +51,16 @@ pub struct Args {
     /// Nearest neighbours that vote
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     k: u64,
-    /// How many dimensions to leave out, those that vary most; one column each
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2, 5, 10, 20, 50, 100, 200])]
-    drop: Vec<usize>,
+    /// How many dimensions to leave out, those that vary most; each number is tried
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2, 5, 10, 20, 50, 100, 200],
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    drop: Vec<u64>,
     /// How many directions a projection keeps [default: half of the dimensions]
-    #[arg(long, value_name = "D")]
-    project: Option<usize>,
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    project: Option<u64>,
     /// How many directions of variance over time the projection takes away
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    remove: usize,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    remove: u64,
     /// Degradations with their strengths, or `none`
     ///
     /// blur=HUNDREDTHS of the picture's height, noise=FRACTION of full scale, brightness=FACTOR, rotation=DEGREES.
@@ -82,16 +88,21 @@ impl Args {
         let config = Config::builtin();
         let rule = preset(&config, &self.preset)?;
         let degradations = self.degradations()?;
-        let report_file = self.out.join("report.md");
-        if !self.force && report_file.exists() {
-            let message = format!("{} is there already: --force writes over it", report_file.display());
-            return Err(failure(Kind::CantCreate, message));
-        }
+        self.prepare()?;
         let davis = Davis::open(&self.davis, None)?;
         let names = if self.sequences.is_empty() { davis.names() } else { &self.sequences };
-        let sequences = names.iter().map(|name| davis.sequence(name)).collect::<Result<Vec<Sequence>, _>>()?;
+        // In one order, each once: which half a video belongs to follows from its place.
+        let names: BTreeSet<&String> = names.iter().collect();
+        let sequences = names.into_iter().map(|name| davis.sequence(name)).collect::<Result<Vec<Sequence>, _>>()?;
         // All are loaded once before the first is studied, so that a mistake in the last does not come after hours.
-        let dims = self.models.iter().map(|name| Ok(model(name)?.dim())).collect::<anyhow::Result<Vec<usize>>>()?;
+        let loaded = self.models.iter().map(|name| model(name).map(|model| (model.name(), model.dim())));
+        let (called, dims): (Vec<String>, Vec<usize>) = loaded.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
+        for (at, name) in called.iter().enumerate() {
+            if called[..at].contains(name) || ["pixels", "noise"].contains(&name.as_str()) {
+                let message = format!("{}: another one is called {name}: give each a name of its own", self.models[at]);
+                return Err(failure(Kind::Usage, message));
+            }
+        }
         let plan = |dim: usize| Plan {
             every: self.every as usize,
             shots: self.shots as usize,
@@ -116,23 +127,43 @@ impl Args {
         let report = Report { settings: Settings::new(names, &plan(dims[0]), &self.preset), models };
         self.write(&report)?;
         out::print(&summary(&report))?;
-        out::line(format_args!("{}: all of it", report_file.display()))
+        out::line(format_args!("{}: all of it", self.out.join("report.md").display()))
+    }
+
+    /// Holds that the report can be written, before hours are spent on it.
+    fn prepare(&self) -> anyhow::Result<()> {
+        if !self.force && self.out.read_dir().is_ok_and(|mut files| files.next().is_some()) {
+            let message = format!("{}: there is something in it already: --force writes over it", self.out.display());
+            return Err(failure(Kind::CantCreate, message));
+        }
+        let tried = fs::create_dir_all(&self.out).and_then(|()| try_to_write(&self.out));
+        tried.map_err(|error| failure(Kind::CantCreate, format!("{}: {error}", self.out.display())))
     }
 
     fn treatments(&self, dim: usize) -> Vec<Treatment> {
-        let project = Treatment::Project { kept: self.project.unwrap_or(dim / 2), removed: self.remove };
-        let drop = self.drop.iter().map(|count| Treatment::Drop(*count));
-        std::iter::once(Treatment::AsTheyAre).chain(drop).chain([Treatment::Standardise, project]).collect()
+        let kept = self.project.map_or(dim / 2, |kept| kept as usize);
+        let drop: BTreeSet<u64> = self.drop.iter().copied().collect();
+        let drop = drop.into_iter().map(|count| Treatment::Drop(count as usize));
+        let fitted = [Treatment::Standardise, Treatment::Project { kept, removed: self.remove as usize }];
+        [Treatment::AsTheyAre, Treatment::Centre].into_iter().chain(drop).chain(fitted).collect()
     }
 
     fn degradations(&self) -> anyhow::Result<Vec<Degradation>> {
         match &self.degrade[..] {
             [] => Ok(Degradation::DEFAULT.into()),
             [none] if none == "none" => Ok(Vec::new()),
-            given => given
-                .iter()
-                .map(|text| Degradation::parse(text).map_err(|rule| failure(Kind::Usage, format!("{text:?}: {rule}"))))
-                .collect(),
+            given => {
+                let mut degradations: Vec<Degradation> = Vec::new();
+                for text in given {
+                    let parsed = Degradation::parse(text.trim());
+                    let degradation =
+                        parsed.map_err(|rule| failure(Kind::Usage, format!("{text:?}: {rule}; or none")))?;
+                    if !degradations.contains(&degradation) {
+                        degradations.push(degradation);
+                    }
+                }
+                Ok(degradations)
+            }
         }
     }
 
@@ -140,16 +171,22 @@ impl Args {
         let failed = |path: &Path, error: &dyn std::fmt::Display| {
             failure(Kind::CantCreate, format!("{}: {error}", path.display()))
         };
-        std::fs::create_dir_all(&self.out).map_err(|error| failed(&self.out, &error))?;
         let mut files = plots::plots(report).map_err(|error| failed(&self.out, &error))?;
-        files.push(("report.json".into(), json(report)?));
+        files.push(("report.json".into(), lines(report)?));
         files.push(("report.md".into(), report.to_markdown()));
         for (name, text) in files {
             let path = self.out.join(name);
-            std::fs::write(&path, text).map_err(|error| failed(&path, &error))?;
+            fs::write(&path, text).map_err(|error| failed(&path, &error))?;
         }
         Ok(())
     }
+}
+
+/// Writes a file to a folder, and removes it.
+fn try_to_write(folder: &Path) -> io::Result<()> {
+    let file = folder.join("report.md.part");
+    File::create(&file)?;
+    fs::remove_file(&file)
 }
 
 /// Loaded as the daemon would: one that fails its probe is refused.
@@ -171,12 +208,13 @@ fn run(extractor: &mut dyn Extractor, sequences: &[Sequence], plan: &Plan) -> an
 }
 
 /// A line for each cell, so that two reports can be compared line by line.
-fn json(report: &Report) -> anyhow::Result<String> {
+fn lines(report: &Report) -> anyhow::Result<String> {
     let mut text = format!("{{\"settings\":{},\"models\":[", serde_json::to_string(&report.settings)?);
     for (at, model) in report.models.iter().enumerate() {
-        let ModelStudy { name, sha256, grid, dim, cells } = model;
+        let ModelStudy { name, sha256, grid, patch, dim, unfit, cells } = model;
         let comma = if at > 0 { "," } else { "" };
-        let head = serde_json::json!({"name": name, "sha256": sha256, "grid": grid, "dim": dim}).to_string();
+        let head = json!({"name": name, "sha256": sha256, "grid": grid, "patch": patch, "dim": dim, "unfit": unfit});
+        let head = head.to_string();
         text += &format!("{comma}\n{},\"cells\":[", head.trim_end_matches('}'));
         let cells = cells.iter().map(serde_json::to_string).collect::<Result<Vec<String>, _>>()?;
         text += &format!("\n{}]}}", cells.join(",\n"));

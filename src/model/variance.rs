@@ -125,6 +125,11 @@ impl Variance {
         highest
     }
 
+    /// Each dimension centred.
+    pub fn centring(&self) -> Transform {
+        Transform::scaling(self.mean.iter().map(|v| *v as f32).collect(), vec![1.0; self.dim()])
+    }
+
     /// Each dimension centred, and scaled to a variance of 1.
     pub fn standardising(&self) -> Transform {
         let spatial = self.spatial();
@@ -134,8 +139,8 @@ impl Variance {
         Transform::scaling(self.mean.iter().map(|v| *v as f32).collect(), scale.collect())
     }
 
-    /// Without the `removed` directions that vary most over time of the same object, as far as known, the `kept`
-    /// directions in which patches then vary most.
+    /// Centred; without the `removed` directions that vary most over time of the same object, as far as there are so many
+    /// in which it varies at all, the `kept` directions in which patches then vary most.
     ///
     /// # Panics
     /// When more are kept than are left.
@@ -144,12 +149,12 @@ impl Variance {
         assert!(kept >= 1 && kept + removed <= dim, "directions that there are");
         let mut rest = DMatrix::<f64>::identity(dim, dim);
         if let Some(in_time) = self.in_time.as_ref().filter(|_| removed > 0) {
-            for direction in principal(in_time, removed) {
+            for direction in principal(to_matrix(in_time), removed, false) {
                 rest -= &direction * direction.transpose();
             }
         }
         let covariance = &rest * to_matrix(&self.covariance) * &rest;
-        let directions = principal_of(covariance, kept);
+        let directions = principal(covariance, kept, true);
         let matrix = directions.iter().flat_map(|direction| direction.iter().map(|v| *v as f32));
         Transform::projection(self.mean.iter().map(|v| *v as f32).collect(), matrix.collect())
     }
@@ -159,12 +164,9 @@ fn to_matrix(array: &Array2<f64>) -> DMatrix<f64> {
     DMatrix::from_fn(array.nrows(), array.ncols(), |row, col| array[[row, col]])
 }
 
-/// The directions of the largest variance, the largest first, each of unit length.
-fn principal(covariance: &Array2<f64>, count: usize) -> Vec<DMatrix<f64>> {
-    principal_of(to_matrix(covariance), count)
-}
-
-fn principal_of(covariance: DMatrix<f64>, count: usize) -> Vec<DMatrix<f64>> {
+/// The `count` directions of the largest variance, the largest first, each of unit length. Unless `whole`, fewer where
+/// there are not so many in which anything varies.
+fn principal(covariance: DMatrix<f64>, count: usize, whole: bool) -> Vec<DMatrix<f64>> {
     // Rounding makes it a little crooked.
     let symmetric = (&covariance + covariance.transpose()) * 0.5;
     let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(symmetric);
@@ -178,7 +180,9 @@ fn principal_of(covariance: DMatrix<f64>, count: usize) -> Vec<DMatrix<f64>> {
         let sign = if largest < 0.0 { -1.0 } else { 1.0 };
         DMatrix::from_fn(dim, 1, |row, _| column[row] * sign)
     };
-    order.into_iter().take(count).map(direction).collect()
+    // What is left beside rounding: the directions of the rest are anybody's.
+    let floor = eigenvalues.max() * 1e-9;
+    order.into_iter().take(count).filter(|at| whole || eigenvalues[*at] > floor).map(direction).collect()
 }
 
 #[cfg(test)]
@@ -273,5 +277,24 @@ mod tests {
             "what is left is as long as it was"
         );
         assert!((length([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]) - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn no_direction_is_removed_in_which_nothing_changes_over_time() {
+        // One object in two pictures varies over time in one direction alone.
+        let mut gathering = Gathering::new(5);
+        gathering.object(ndarray::arr2(&[[0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 2.0]]).view());
+        gathering.picture((random(3000, 5, 4) * &ndarray::arr1(&[8.0, 4.0, 2.0, 1.0, 1.0])).view());
+        let variance = gathering.finish();
+        let length = |d: usize| {
+            let mut row = [0.0f32; 5];
+            (0..5).for_each(|i| row[i] = variance.mean[i] as f32 + f32::from(u8::from(i == d)));
+            let mut out = [0.0; 3];
+            variance.projecting(2, 3).apply(&mut row, &mut out);
+            out.iter().map(|v| v * v).sum::<f32>()
+        };
+        // Two could be removed, but only one is known to vary; of the rest those stay that vary most over patches.
+        assert!(length(4) < 1e-3 && length(3) < 0.05, "{} and {}", length(4), length(3));
+        assert!((0..3).all(|d| length(d) > 0.95), "{:?}", (0..3).map(length).collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,5 @@
-//! Is this patch of the same object, across frames? Patches of objects and of backgrounds are sampled, and compared with
-//! those of all other frames of all videos.
+//! Is this patch of the same object, across frames? Patches of objects and of backgrounds are sampled, and compared
+//! with those of all other frames of all videos.
 
 use ndarray::{Array2, Axis, concatenate};
 
@@ -10,6 +10,45 @@ use super::video::View;
 
 /// Patches of one class that are sampled in one frame.
 const SAMPLES: usize = 8;
+
+/// Adds the scores of one half of the videos: anchors are sampled from `labelled`, what they are compared with from
+/// `seen`.
+pub fn run(labelled: &[View], seen: &[View], k: usize, seed: u64, scores: &mut Scores) {
+    let ((anchors, anchor_rows), (others, other_rows)) = (sample(labelled, seed), sample(seen, seed));
+    for (video, view) in labelled.iter().enumerate() {
+        for class in 1..=view.video.objects as u8 {
+            let of_object = |origin: &Origin| origin.video == video && origin.class == class;
+            let places: Vec<usize> = (0..anchors.len()).filter(|at| of_object(&anchors[*at])).collect();
+            let rows = anchor_rows.select(Axis(0), &places);
+            let (mut same, mut different, mut shares) = (Vec::new(), Vec::new(), 0.0);
+            each_similarity(rows.view(), other_rows.view(), |query, similarities| {
+                let anchor = anchors[places[query]];
+                let before = (same.len(), different.len());
+                for (other, similarity) in others.iter().zip(similarities) {
+                    if !anchor.same_frame(*other) {
+                        let of = if anchor.same_object(*other) { &mut same } else { &mut different };
+                        of.push(*similarity);
+                    }
+                }
+                let [same, different] = [same.len() - before.0, different.len() - before.1];
+                shares += same as f64 / (same + different).max(1) as f64;
+            });
+            if same.is_empty() || different.is_empty() {
+                continue;
+            }
+            scores.push(Measure::Auc, area_under_curve(&mut same, &mut different), Some(0.5));
+            let may = |query: usize, other: usize| !anchors[places[query]].same_frame(others[other]);
+            let found = nearest(rows.view(), other_rows.view(), k, may);
+            let right = found.iter().filter(|neighbours| {
+                let told: Vec<(usize, u8)> =
+                    neighbours.iter().map(|other| (others[*other].video, others[*other].class)).collect();
+                vote(&told) == Some((video, class))
+            });
+            let (right, anchors) = (right.count() as f64, places.len() as f64);
+            scores.push(Measure::Identified, right / anchors, (k == 1).then_some(shares / anchors));
+        }
+    }
+}
 
 /// Where a patch is from, and what it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,45 +69,8 @@ impl Origin {
     }
 }
 
-/// Adds the scores of one half of the videos: anchors are sampled from `labelled`, what they are compared with from
-/// `seen`.
-pub fn run(labelled: &[View], seen: &[View], k: usize, seed: u64, scores: &mut Scores) {
-    let ((anchors, anchor_rows), (others, other_rows)) = (sample(labelled, seed), sample(seen, seed));
-    for (video, view) in labelled.iter().enumerate() {
-        for class in 1..=view.video.objects as u8 {
-            let of_object = |origin: &Origin| origin.video == video && origin.class == class;
-            let places: Vec<usize> = (0..anchors.len()).filter(|at| of_object(&anchors[*at])).collect();
-            let rows = anchor_rows.select(Axis(0), &places);
-            let (mut same, mut different) = (Vec::new(), Vec::new());
-            each_similarity(rows.view(), other_rows.view(), |query, similarities| {
-                let anchor = anchors[places[query]];
-                for (other, similarity) in others.iter().zip(similarities) {
-                    if !anchor.same_frame(*other) {
-                        let of = if anchor.same_object(*other) { &mut same } else { &mut different };
-                        of.push(*similarity);
-                    }
-                }
-            });
-            if same.is_empty() || different.is_empty() {
-                continue;
-            }
-            // Every anchor could meet as many on average.
-            let share = same.len() as f64 / (same.len() + different.len()) as f64;
-            scores.push(Measure::Auc, area_under_curve(&mut same, &mut different), Some(0.5));
-            let may = |query: usize, other: usize| !anchors[places[query]].same_frame(others[other]);
-            let found = nearest(rows.view(), other_rows.view(), k, may);
-            let right = found.iter().enumerate().filter(|(query, neighbours)| {
-                let told: Vec<bool> =
-                    neighbours.iter().map(|other| anchors[places[*query]].same_object(others[*other])).collect();
-                vote(&told) == Some(true)
-            });
-            let right = right.count() as f64 / places.len() as f64;
-            scores.push(Measure::Identified, right, (k == 1).then_some(share));
-        }
-    }
-}
-
-/// Some patches of each class in each frame, the same ones whatever the features: their origins and rows.
+/// Some patches of each class in each frame, the same ones whatever the features: their origins and their rows, (patches,
+/// dimensions).
 fn sample(views: &[View], seed: u64) -> (Vec<Origin>, Array2<f32>) {
     let (mut origins, mut rows) = (Vec::new(), Vec::new());
     for (video, view) in views.iter().enumerate() {
@@ -87,7 +89,8 @@ fn sample(views: &[View], seed: u64) -> (Vec<Origin>, Array2<f32>) {
     (origins, concatenate(Axis(0), &rows).expect("rows of one length"))
 }
 
-/// How often one of `same` is larger than one of `different`; equals count for a half. Sorts both.
+/// How often one of `same` is larger than one of `different`, equals counting for a half: the area under the ROC curve
+/// by the statistic of Mann and Whitney. Sorts both.
 fn area_under_curve(same: &mut [f32], different: &mut [f32]) -> f64 {
     same.sort_by(f32::total_cmp);
     different.sort_by(f32::total_cmp);

@@ -10,10 +10,12 @@
 //!
 //! What is labelled, or shown as the example, is of the pictures as they are; what has to be found is degraded. The
 //! videos are parted into two halves. A treatment is fitted to the one and tried on the other, and each half's tasks
-//! know of that half alone: nothing is ever fitted to what it is tried on, and scores are of both halves together.
+//! know of that half alone: of two videos or more, nothing is fitted to what it is tried on. Scores are of both halves
+//! together.
 
 pub mod classification;
 pub mod degrade;
+pub mod extractor;
 pub mod identification;
 mod neighbours;
 pub mod plots;
@@ -34,15 +36,16 @@ use serde::Serialize;
 use crate::embed::EmbedError;
 use crate::eval::{DavisError, Sequence};
 use crate::model::variance::{Gathering, Variance, mean_inside};
-use crate::propagate::PropagateConfig;
+use crate::propagate::{MAX_OBJECTS, PropagateConfig};
 use crate::track::TrackConfig;
 use crate::types::PatchGrid;
 
 pub use degrade::Degradation;
+use extractor::Extractor;
 pub use scores::{Measure, Scores};
 use treatment::Fitted;
 pub use treatment::Treatment;
-use video::{Extractor, Video, View};
+use video::{Video, View};
 
 /// What is studied.
 #[derive(Clone, Debug)]
@@ -70,6 +73,8 @@ pub enum StudyError {
     Davis(#[from] DavisError),
     #[error("{video}, frame {frame}: {source}")]
     Embed { video: String, frame: usize, source: EmbedError },
+    #[error("{video}: its first frame marks {objects} objects, and at most {MAX_OBJECTS} are followed: leave it out")]
+    TooMany { video: String, objects: usize },
     #[error("{video}: its objects cannot be followed: {problem}")]
     Follow { video: String, problem: String },
 }
@@ -82,8 +87,12 @@ pub struct ModelStudy {
     pub sha256: String,
     /// Rows and columns of patches.
     pub grid: [usize; 2],
+    /// Side of a patch in pixels of the input.
+    pub patch: usize,
     /// Length of an embedding as it is.
     pub dim: usize,
+    /// Treatments that it has too few dimensions for.
+    pub unfit: Vec<String>,
     pub cells: Vec<Cell>,
 }
 
@@ -109,13 +118,20 @@ pub struct Progress<'a> {
 ///
 /// # Errors
 /// [`StudyError`].
+///
+/// # Panics
+/// When there is no sequence.
 pub fn study(
     extractor: &mut dyn Extractor,
     sequences: &[Sequence],
     plan: &Plan,
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<ModelStudy, StudyError> {
-    let treatments: Vec<Treatment> = plan.treatments.iter().copied().filter(|t| t.fits(extractor.dim())).collect();
+    let (treatments, unfit): (Vec<Treatment>, Vec<Treatment>) =
+        plan.treatments.iter().partition(|treatment| treatment.fits(extractor.dim()));
+    if let Some(sequence) = sequences.iter().find(|sequence| sequence.instances() > MAX_OBJECTS) {
+        return Err(StudyError::TooMany { video: sequence.name().into(), objects: sequence.instances() });
+    }
     let frames: usize = sequences.iter().map(|sequence| video::indices(sequence, plan.every).count()).sum();
     let total = (frames + treatments.len()) * (1 + plan.degradations.len());
     let mut done = 0;
@@ -154,12 +170,14 @@ pub fn study(
             cells.push(Cell { pictures: pictures.clone(), treatment: treatment.to_string(), scores: scores? });
         }
     }
-    let PatchGrid { rows, cols, .. } = extractor.grid();
+    let PatchGrid { rows, cols, patch } = extractor.grid();
     Ok(ModelStudy {
         name: extractor.name(),
         sha256: extractor.sha256(),
         grid: [rows, cols],
+        patch,
         dim: extractor.dim(),
+        unfit: unfit.iter().map(ToString::to_string).collect(),
         cells,
     })
 }
@@ -211,11 +229,14 @@ fn variance(videos: &[Video], fitted_to: &[usize]) -> Variance {
     gathering.finish()
 }
 
+/// Treatments that are tried side by side at most: each holds the features of half of the videos.
+const SIDE_BY_SIDE: usize = 4;
+
 /// The values of `work` for 0 to `count`, in order, worked out by one thread a core.
 fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let values: Mutex<Vec<Option<T>>> = Mutex::new((0..count).map(|_| None).collect());
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(count);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(count).min(SIDE_BY_SIDE);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

@@ -6,14 +6,6 @@ use plotters::prelude::*;
 use super::report::{Judged, Report};
 use super::{CLEAN, Degradation, ModelStudy, Treatment};
 
-/// One line: its name, and scores at places.
-type Line = (String, Vec<(f64, f64)>);
-
-/// Pixels of one panel.
-const PANEL: (u32, u32) = (420, 300);
-/// Pixels below the panels where the lines are named, a row for each.
-const NAME: u32 = 20;
-
 /// The plots of a report, each with its file's name, as SVG.
 ///
 /// # Errors
@@ -29,6 +21,14 @@ pub fn plots(report: &Report) -> Result<Vec<(String, String)>, String> {
     }
     Ok(plots)
 }
+
+/// One line: its name, and scores at places.
+type Line = (String, Vec<(f64, f64)>);
+
+/// Pixels of one panel.
+const PANEL: (u32, u32) = (420, 300);
+/// Pixels below the panels where the lines are named, a row for each.
+const NAME: u32 = 20;
 
 /// How many dimensions were dropped, and what that treatment is called.
 fn dropped(model: &ModelStudy) -> Vec<(usize, &str)> {
@@ -143,6 +143,7 @@ impl Panel {
             .light_line_style(TRANSPARENT)
             .x_desc(self.x)
             .x_labels(9)
+            .y_labels(6)
             .x_label_formatter(&*self.label)
             .y_label_formatter(&|y| format!("{y:.2}"))
             .draw()

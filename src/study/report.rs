@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::scores::{Measure, Scores};
 use super::{CLEAN, Cell, ModelStudy, Plan, Treatment};
+use crate::propagate::PropagateConfig;
 
 /// Scores of several models, and how they came about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,10 +23,11 @@ pub struct Settings {
     pub shots: usize,
     pub k: usize,
     pub seed: u64,
-    /// The rule of propagation.
+    /// The rule of propagation, and its constants.
     pub preset: String,
-    pub degradations: Vec<String>,
-    pub treatments: Vec<String>,
+    pub rule: PropagateConfig,
+    /// Of this program.
+    pub version: &'static str,
 }
 
 impl Settings {
@@ -37,8 +39,8 @@ impl Settings {
             k: plan.k,
             seed: plan.seed,
             preset: preset.into(),
-            degradations: plan.degradations.iter().map(ToString::to_string).collect(),
-            treatments: plan.treatments.iter().map(ToString::to_string).collect(),
+            rule: plan.rule.clone(),
+            version: env!("CARGO_PKG_VERSION"),
         }
     }
 }
@@ -99,19 +101,23 @@ impl ModelStudy {
 impl Report {
     /// One table a model for pictures as they are, one a task for degraded ones, and one of its classes.
     pub fn to_markdown(&self) -> String {
-        let Settings { videos, every, shots, k, seed, preset, .. } = &self.settings;
+        let Settings { videos, every, shots, k, seed, preset, rule, version } = &self.settings;
         let mut text = String::from("# What frozen features are worth to nearest neighbours\n\n");
         let _ = write!(
             text,
-            "Written by `tagalong study`; nothing was trained. Scores are between 0 and 1, more is better.\n\n\
-             - Videos ({}): {}. Every {every}th frame of each, or more of short ones.\n\
-             - k = {k} nearest neighbours by cosine; {shots} labelled frame{} a video in the classification; preset \
-             `{preset}` for J and F; seed {seed}.\n\
-             - What is labelled is of pictures as they are, what is to be found is degraded.\n\
+            "Written by `tagalong study` {version}; nothing was trained. Scores are between 0 and 1, more is \
+             better.\n\n\
+             - Videos ({}): {}.\n\
+             - One frame in {every} of each, more of short ones.\n\
+             - k = {k} by cosine; labelled frames of each video in the classification: {shots}; seed {seed}.\n\
+             - J and F are of masks given in the first of these frames, and propagated through them by the preset \
+             `{preset}`; means over objects. With all frames they are higher: see `tagalong eval`.\n\
+             - What is labelled is of pictures as they are, what is to be found is degraded. A turned picture's \
+             patches may lie beyond the window of propagation, {} patches.\n\
              - Treatments were fitted to one half of the videos and tried on the other{}.\n",
             videos.len(),
             videos.join(", "),
-            if *shots == 1 { "" } else { "s" },
+            rule.radius,
             if videos.len() < 2 { ": but here is one video alone, and it was fitted to itself" } else { "" }
         );
         for model in &self.models {
@@ -124,20 +130,19 @@ impl Report {
     fn model(&self, model: &ModelStudy, text: &mut String) {
         let _ = write!(
             text,
-            "## {}\n\n{}x{} patches, {} dimensions{}.\n\n### Pictures as they are\n\n",
+            "## {}\n\n{}x{} patches of {} pixels, {} dimensions{}.\n\n### Pictures as they are\n\n",
             model.name,
             model.grid[0],
             model.grid[1],
+            model.patch,
             model.dim,
             match &model.sha256[..] {
                 "" => String::new(),
                 sha256 => format!(", graph {}", &sha256[..sha256.len().min(12)]),
             }
         );
-        let left_out: Vec<&str> = self.settings.treatments.iter().map(String::as_str).collect();
-        let left_out: Vec<&str> = left_out.into_iter().filter(|t| !model.treatments().contains(t)).collect();
-        if !left_out.is_empty() && model.treatments().len() > 1 {
-            let _ = write!(text, "It has too few dimensions for: {}.\n\n", left_out.join("; "));
+        if !model.unfit.is_empty() {
+            let _ = write!(text, "It has too few dimensions for: {}.\n\n", model.unfit.join("; "));
         }
         let head = Measure::ALL.map(|measure| measure.to_string()).join(" | ");
         let _ = write!(text, "| features | {head} | J&F |\n|---|{}\n", "---|".repeat(Measure::ALL.len() + 1));
@@ -161,13 +166,8 @@ impl Report {
                 "\n### Class by class, nothing treated or degraded\n\n| class | accuracy | IoU |\n|---|---|---|\n",
             );
             for class in &scores.classes {
-                let _ = writeln!(
-                    text,
-                    "| {} | {} | {} |",
-                    class.name,
-                    number(Some(class.accuracy)),
-                    number(Some(class.iou))
-                );
+                let (accuracy, iou) = (number(Some(class.accuracy())), number(Some(class.iou())));
+                let _ = writeln!(text, "| {} | {accuracy} | {iou} |", class.name);
             }
         }
     }
@@ -177,15 +177,20 @@ fn degraded(model: &ModelStudy, judged: Judged, text: &mut String) {
     let treatments = model.treatments();
     let _ = write!(
         text,
-        "\n### Degraded: {}\n\n| pictures | {} |\n|---|{}\n",
+        "\n### Degraded: {}\n\n| pictures | *chance* | {} |\n|---|---|{}\n",
         judged.name(),
         treatments.join(" | "),
         "---|".repeat(treatments.len())
     );
     for pictures in model.pictures() {
-        let score = |treatment: &&str| number(model.scores(pictures, treatment).and_then(|scores| judged.of(scores)));
-        let row: Vec<String> = treatments.iter().map(score).collect();
-        let _ = writeln!(text, "| {pictures} | {} |", row.join(" | "));
+        let scores = |treatment: &str| model.scores(pictures, treatment);
+        let chance = match judged {
+            Judged::One(measure) => treatments.first().and_then(|first| scores(first)?.chance(measure)),
+            Judged::Jf | Judged::Overall => None,
+        };
+        let row = treatments.iter().map(|treatment| number(scores(treatment).and_then(|scores| judged.of(scores))));
+        let row: Vec<String> = row.collect();
+        let _ = writeln!(text, "| {pictures} | {} | {} |", number(chance), row.join(" | "));
     }
 }
 
@@ -196,7 +201,8 @@ fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::scores::ClassScore;
+    use crate::propagate::{SeedRule, Window};
+    use crate::study::scores::ClassCounts;
 
     pub fn report() -> Report {
         let cell = |pictures: &str, treatment: &str, score: f64| {
@@ -204,7 +210,7 @@ mod tests {
             for measure in Measure::ALL {
                 scores.push(measure, score, Some(0.125));
             }
-            scores.classes.push(ClassScore { name: "boat/1".into(), accuracy: score, iou: 0.25 });
+            scores.classes.push(ClassCounts { name: "boat/1".into(), patches: 4, told: 6, right: 2 });
             Cell { pictures: pictures.into(), treatment: treatment.into(), scores }
         };
         let cells = vec![
@@ -213,7 +219,15 @@ mod tests {
             cell("blur 1", "as they are", 0.25),
             cell("blur 1", "drop 2", 0.375),
         ];
-        let model = ModelStudy { name: "small".into(), sha256: "0123456789abcdef".into(), grid: [3, 4], dim: 8, cells };
+        let model = ModelStudy {
+            name: "small".into(),
+            sha256: "0123456789abcdef".into(),
+            grid: [3, 4],
+            patch: 14,
+            dim: 8,
+            unfit: vec!["drop 9".into()],
+            cells,
+        };
         let settings = Settings {
             videos: vec!["boat".into(), "swing".into()],
             every: 8,
@@ -221,8 +235,16 @@ mod tests {
             k: 1,
             seed: 1,
             preset: "soft".into(),
-            degradations: vec!["blur 1".into()],
-            treatments: ["as they are", "drop 2", "drop 9"].map(String::from).into(),
+            rule: PropagateConfig {
+                top_k: 5,
+                context_frames: 7,
+                radius: 12,
+                window: Window::Square,
+                temperature: 0.1,
+                seed: SeedRule::Area,
+                min_max: false,
+            },
+            version: "0",
         };
         Report { settings, models: vec![model] }
     }
@@ -233,9 +255,10 @@ mod tests {
         let row = |name: &str, score: &str| format!("| {name} |{}", format!(" {score} |").repeat(13));
         assert!(text.contains(&row("as they are", "0.500")) && text.contains(&row("drop 2", "0.750")), "{text}");
         assert!(text.contains(&format!("| *chance* |{} |", " 0.125 |".repeat(12))), "{text}");
-        assert_eq!(text.matches("\n| blur 1 | 0.250 | 0.375 |\n").count(), 6, "five tasks and their mean: {text}");
+        assert_eq!(text.matches("| 0.250 | 0.375 |\n").count(), 6, "five tasks and their mean: {text}");
         assert!(text.contains("\n| boat/1 | 0.500 | 0.250 |\n"), "{text}");
         assert!(text.contains("too few dimensions for: drop 9."), "{text}");
-        assert!(text.contains("3x4 patches, 8 dimensions, graph 0123456789ab."), "{text}");
+        assert!(text.contains("\n| blur 1 | 0.125 | 0.250 | 0.375 |\n"), "with its chance: {text}");
+        assert!(text.contains("3x4 patches of 14 pixels, 8 dimensions, graph 0123456789ab."), "{text}");
     }
 }

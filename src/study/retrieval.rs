@@ -12,18 +12,6 @@ const LEAST: f32 = 0.25;
 /// Places that a piece of background may be taken from; the one with the least of any object is.
 const PLACES: u64 = 16;
 
-/// Something that can be found.
-struct Item {
-    video: usize,
-    look: usize,
-    /// Counted from 0; `None` for a piece of background.
-    object: Option<usize>,
-    /// (dimensions), unit length
-    embedding: Array1<f32>,
-    /// In patches.
-    size: f32,
-}
-
 /// Adds the scores of one half of the videos: examples are of `labelled`, what is searched of `seen`.
 pub fn run(labelled: &[View], seen: &[View], seed: u64, scores: &mut Scores) {
     let searched: Vec<Item> = items(seen, Some(seed));
@@ -45,6 +33,18 @@ pub fn run(labelled: &[View], seen: &[View], seed: u64, scores: &mut Scores) {
         scores.push(Measure::Retrieval, precision, Some(chance));
         scores.push(by_size(query.size), precision, Some(chance));
     }
+}
+
+/// Something that can be found.
+struct Item {
+    video: usize,
+    look: usize,
+    /// Counted from 0; `None` for a piece of background.
+    object: Option<usize>,
+    /// (dimensions), unit length
+    embedding: Array1<f32>,
+    /// In patches.
+    size: f32,
 }
 
 fn by_size(patches: f32) -> Measure {
@@ -113,7 +113,8 @@ fn average_precision(ranking: &[bool]) -> f64 {
     sum / found
 }
 
-/// The mean average precision of rankings at random, of `all` with `relevant` ones among them.
+/// The mean average precision of rankings at random, of `all` with `relevant` ones among them (as derived by Bestgen,
+/// 2015).
 ///
 /// Rank i holds a relevant one in R of N cases; then each of the i - 1 before it is relevant in R - 1 of N - 1.
 fn chance(relevant: usize, all: usize) -> f64 {

@@ -79,10 +79,10 @@ impl fmt::Display for Measure {
             Measure::Auc => "same object, AUC",
             Measure::Identified => "identified",
             Measure::Retrieval => "retrieval mAP",
-            Measure::RetrievalTiny => "below 4",
-            Measure::RetrievalSmall => "4 to 16",
-            Measure::RetrievalMedium => "16 to 64",
-            Measure::RetrievalLarge => "64 and more",
+            Measure::RetrievalTiny => "mAP, below 4 patches",
+            Measure::RetrievalSmall => "mAP, 4 to 16",
+            Measure::RetrievalMedium => "mAP, 16 to 64",
+            Measure::RetrievalLarge => "mAP, 64 and more",
             Measure::Followed => "next patch",
             Measure::J => "J",
             Measure::F => "F",
@@ -90,7 +90,8 @@ impl fmt::Display for Measure {
     }
 }
 
-/// A sum of scores, and of what chance would have had where that is known.
+/// A sum of scores, and of what chance would have on average, where that is known. Of an intersection over union it is
+/// that of the average counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Mean {
     sum: f64,
@@ -100,13 +101,27 @@ struct Mean {
     unknown: u32,
 }
 
-/// One class of the classification.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClassScore {
+/// One class of the classification, in patches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassCounts {
     /// `VIDEO/NUMBER`, or `background`.
     pub name: String,
-    pub accuracy: f64,
-    pub iou: f64,
+    /// Patches of the class.
+    pub patches: u64,
+    /// Patches that were told to be of the class.
+    pub told: u64,
+    /// ... rightly.
+    pub right: u64,
+}
+
+impl ClassCounts {
+    pub fn accuracy(&self) -> f64 {
+        self.right as f64 / self.patches as f64
+    }
+
+    pub fn iou(&self) -> f64 {
+        self.right as f64 / (self.patches + self.told - self.right) as f64
+    }
 }
 
 /// All scores of all tasks.
@@ -116,7 +131,7 @@ pub struct ClassScore {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     means: [Mean; Measure::ALL.len()],
-    pub classes: Vec<ClassScore>,
+    pub classes: Vec<ClassCounts>,
 }
 
 impl Scores {
@@ -137,7 +152,16 @@ impl Scores {
             mean.count += other.count;
             mean.unknown += other.unknown;
         }
-        self.classes.extend(other.classes);
+        for class in other.classes {
+            match self.classes.iter_mut().find(|known| known.name == class.name) {
+                Some(known) => {
+                    known.patches += class.patches;
+                    known.told += class.told;
+                    known.right += class.right;
+                }
+                None => self.classes.push(class),
+            }
+        }
     }
 
     /// `None` where nothing could be measured.
@@ -173,7 +197,7 @@ impl Serialize for Scores {
         };
         scores.serialize_field("scores", &Map(of(&|m| self.get(m))))?;
         scores.serialize_field("chance", &Map(of(&|m| self.chance(m))))?;
-        let class = |class: &ClassScore| (class.name.clone(), [rounded(class.accuracy), rounded(class.iou)]);
+        let class = |class: &ClassCounts| (class.name.clone(), [rounded(class.accuracy()), rounded(class.iou())]);
         scores.serialize_field("classes", &Map(self.classes.iter().map(class).collect()))?;
         scores.end()
     }
@@ -215,7 +239,9 @@ mod tests {
         b.push(Measure::Auc, 0.6, Some(0.5));
         b.push(Measure::Auc, 0.0, Some(0.5));
         b.push(Measure::F, 0.2, None);
-        b.classes.push(ClassScore { name: "boat/1".into(), accuracy: 2.0 / 3.0, iou: 0.5 });
+        a.classes.push(ClassCounts { name: "background".into(), patches: 10, told: 9, right: 6 });
+        b.classes.push(ClassCounts { name: "background".into(), patches: 10, told: 6, right: 4 });
+        b.classes.push(ClassCounts { name: "boat/1".into(), patches: 3, told: 3, right: 2 });
         a.merge(b);
         assert_eq!((a.get(Measure::Auc), a.chance(Measure::Auc)), (Some(0.5), Some(0.5)));
         assert_eq!((a.get(Measure::J), a.chance(Measure::J)), (Some(0.4), None));
@@ -223,8 +249,8 @@ mod tests {
         assert!((a.jf().unwrap() - 0.3).abs() < 1e-12);
         assert_eq!(a.overall(), None, "the other tasks are missing");
         let json = serde_json::to_string(&a).unwrap();
-        let expected =
-            r#"{"scores":{"auc":0.5,"j":0.4,"f":0.2},"chance":{"auc":0.5},"classes":{"boat/1":[0.6667,0.5]}}"#;
-        assert_eq!(json, expected);
+        let scores = r#"{"scores":{"auc":0.5,"j":0.4,"f":0.2},"chance":{"auc":0.5},"#;
+        let classes = r#""classes":{"background":[0.5,0.4],"boat/1":[0.6667,0.5]}}"#;
+        assert_eq!(json, format!("{scores}{classes}"));
     }
 }

@@ -11,11 +11,14 @@ use crate::model::variance::Variance;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
     AsTheyAre,
+    /// With their mean taken out: what those below do beside their own.
+    Centre,
     /// Without so many dimensions, those that vary most over patches.
     Drop(usize),
-    /// Each dimension scaled to the same variance: the control to compare dropping with.
+    /// Each dimension centred and scaled to the same variance: the control to compare dropping with.
     Standardise,
-    /// Without the `removed` directions that vary most over time of one object, the `kept` in which patches vary most.
+    /// Centred; without the `removed` directions that vary most over time of one object, the `kept` in which patches
+    /// vary most.
     Project {
         kept: usize,
         removed: usize,
@@ -34,9 +37,9 @@ impl Treatment {
     /// Whether features of `dim` dimensions can be treated so.
     pub fn fits(self, dim: usize) -> bool {
         match self {
-            Treatment::AsTheyAre | Treatment::Standardise => true,
+            Treatment::AsTheyAre | Treatment::Centre | Treatment::Standardise => true,
             Treatment::Drop(count) => count < dim,
-            Treatment::Project { kept, removed } => kept >= 1 && kept + removed <= dim,
+            Treatment::Project { kept, removed } => kept >= 1 && kept.saturating_add(removed) <= dim,
         }
     }
 
@@ -51,6 +54,7 @@ impl Treatment {
                 let highest = variance.highest(count);
                 Fitted::Keep((0..dim).filter(|d| highest.binary_search(d).is_err()).collect())
             }
+            Treatment::Centre => Fitted::Change(variance.centring()),
             Treatment::Standardise => Fitted::Change(variance.standardising()),
             Treatment::Project { kept, removed } => Fitted::Change(variance.projecting(removed, kept)),
         }
@@ -77,6 +81,7 @@ impl fmt::Display for Treatment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Treatment::AsTheyAre => f.write_str("as they are"),
+            Treatment::Centre => f.write_str("centred"),
             Treatment::Drop(count) => write!(f, "drop {count}"),
             Treatment::Standardise => f.write_str("standardised"),
             Treatment::Project { kept, removed } => write!(f, "project {kept}, remove {removed}"),
@@ -110,6 +115,10 @@ mod tests {
             dropped.into_raw_vec_and_offset().0,
             rows().select(Axis(1), &[0, 2]).iter().copied().collect::<Vec<_>>()
         );
+        let distance = |rows: &Array2<f32>| (&rows.row(3) - &rows.row(20)).mapv(|v| v * v).sum().sqrt();
+        let centred = treated(Treatment::Centre);
+        assert!((distance(&centred) - distance(&rows())).abs() < 1e-3);
+        assert!(centred.mean_axis(Axis(0)).unwrap().iter().all(|mean| mean.abs() < 1e-3));
         let standardised = treated(Treatment::Standardise);
         for d in 0..4 {
             let column = standardised.column(d);
@@ -118,7 +127,6 @@ mod tests {
         }
         // What is kept of a projection are the directions that vary most, and distances in them.
         let projected = treated(Treatment::Project { kept: 4, removed: 0 });
-        let distance = |rows: &Array2<f32>| (&rows.row(3) - &rows.row(20)).mapv(|v| v * v).sum().sqrt();
         assert!((distance(&projected) - distance(&rows())).abs() < 0.01 * distance(&rows()));
     }
 

@@ -30,7 +30,10 @@ pub fn random(checkpoint: &Path, seed: u64, file: &Path) -> Result<(), Box<dyn E
     let bytes = fs::read(checkpoint)?;
     let tensors = SafeTensors::deserialize(&bytes)?;
     let mut made: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (at, name) in tensors.names().into_iter().enumerate() {
+    // In one order, whatever the file's is.
+    let mut names = tensors.names();
+    names.sort_unstable();
+    for (at, name) in names.into_iter().enumerate() {
         let shape = tensors.tensor(name)?.shape().to_vec();
         let count: usize = shape.iter().product();
         let deviation = match name {
@@ -46,8 +49,6 @@ pub fn random(checkpoint: &Path, seed: u64, file: &Path) -> Result<(), Box<dyn E
         };
         made.push((name.to_owned(), shape, (0..count as u64).flat_map(|i| value(i).to_le_bytes()).collect()));
     }
-    // In one order, whatever the other file's was.
-    made.sort();
     let views = made
         .iter()
         .map(|(name, shape, data)| Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
