@@ -294,7 +294,7 @@ fn real_weights_win_back_what_loud_dimensions_cost() {
     random(&checkpoint, 1, &folder.path().join("random.safetensors")).unwrap();
     let untrained = made(&folder.path().join("random.safetensors"), "untrained");
     let options = ["--sequences", "boat,breakdance-flare,soccerball,tennis", "--every", "16", "--drop", "5"];
-    let options = [&options[..], &["--degrade", "none"]].concat();
+    let options = [&options[..], &["--degrade", "brightness=0.1"]].concat();
     let (code, text, errors) = study(&[&whole, &spoilt, &untrained], &davis, &out, &options);
     assert_eq!((code, errors.as_str()), (0, ""), "{text}");
     println!("{text}");
@@ -303,4 +303,10 @@ fn real_weights_win_back_what_loud_dimensions_cost() {
     let share = report.won_back(0, 1, "drop 5");
     assert!(share >= 0.95, "dropping wins back {share} of the loss");
     assert!(report.overall(2, "as they are") < report.overall(0, "as they are") - 0.05, "training is worth something");
+    // An untrained network passes on what the pixels are. Where they are not what they were, it is left with chance.
+    let dark =
+        |model: usize, of: &str| report.cell(model, "brightness 0.1", "as they are")[of]["auc"].as_f64().unwrap();
+    let (trained, untrained, chance) = (dark(0, "scores"), dark(2, "scores"), dark(2, "chance"));
+    assert!((untrained - chance).abs() < 0.06, "untrained: {untrained}, chance: {chance}");
+    assert!(trained > chance + 0.3, "trained: {trained}, chance: {chance}");
 }
