@@ -313,7 +313,7 @@ fn real_weights_win_back_what_loud_dimensions_cost() {
     let share = report.won_back(0, 1, "drop 5");
     assert!(share >= 0.95, "dropping wins back {share} of the loss");
     assert!(report.overall(2, "as they are") < report.overall(0, "as they are") - 0.05, "training is worth something");
-    // An untrained network passes on what the pixels are. Where they are not what they were, it is left with chance.
+    // An untrained network passes on what the pixels are. Where they are not what they were, its AUC is that of chance.
     let dark =
         |model: usize, of: &str| report.cell(model, "brightness 0.1", "as they are")[of]["auc"].as_f64().unwrap();
     let (trained, untrained, chance) = (dark(0, "scores"), dark(2, "scores"), dark(2, "chance"));
