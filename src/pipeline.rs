@@ -657,6 +657,7 @@ fn model_status(spec: &BackboneSpec) -> ModelStatus {
         family: spec.family.clone(),
         sha256: spec.sha256.clone(),
         runtime: "cpu".to_owned(),
+        kernel: spec.kernel.clone(),
         probe_cosine: spec.probe_cosine,
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use tagalong::embed::{
-    Backbone, BackboneSpec, BareModel, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
-    Preprocessor, TractBackbone, load,
+    Backbone, BackboneSpec, Backend, BareModel, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
+    Preprocessor, Runtime, TractBackbone, load,
 };
 use tagalong::model::bundled;
 use tagalong::model::describe::{Description, describe};
@@ -193,6 +193,7 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         dim: 0,
         mean: [0.5; 3],
         std: [0.5; 3],
+        kernel: None,
         probe_cosine: 1.0,
     };
     let layout = OutputLayout {
@@ -201,7 +202,13 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         dropped_dimensions: dropped.to_vec(),
         transform: None,
     };
-    TractBackbone::new(OnnxFile::decode(onnx, None).unwrap(), spec, layout, 1).unwrap()
+    TractBackbone::new(
+        OnnxFile::decode(onnx, None).unwrap(),
+        spec,
+        layout,
+        Runtime { threads: 1, backend: Backend::Reference },
+    )
+    .unwrap()
 }
 
 fn input(grid: PatchGrid) -> InputTensor {
@@ -294,7 +301,14 @@ fn a_layout_that_does_not_fit_is_refused_with_the_shapes() {
             dropped_dimensions: dropped.to_vec(),
             transform: None,
         };
-        TractBackbone::new(OnnxFile::decode(&onnx, None).unwrap(), spec, layout, 1).err().expect("it is refused")
+        TractBackbone::new(
+            OnnxFile::decode(&onnx, None).unwrap(),
+            spec,
+            layout,
+            Runtime { threads: 1, backend: Backend::Reference },
+        )
+        .err()
+        .expect("it is refused")
     };
     let shapes = refusal("last_hidden_state", 1, &[]);
     assert!(shapes.contains("[1, 57, 24]") && shapes.contains("[1, 55, dimensions]"), "{shapes}");
@@ -336,7 +350,8 @@ fn a_described_graph_is_run_by_its_manifest() {
         assert_eq!((manifest.prefix_tokens, manifest.precision), (PREFIX, precision));
         assert_eq!(Manifest::parse(&manifest.to_text("a test")), Ok(manifest), "no digit is lost");
         let file = folder.path().join("small.toml").to_string_lossy().into_owned();
-        let loaded = load(&ModelConfig { manifest: file, input: "112x64".into(), threads: 1 }).unwrap();
+        let loaded =
+            load(&ModelConfig { manifest: file, input: "112x64".into(), threads: 1, backend: Backend::Auto }).unwrap();
         assert_eq!((loaded.spec().grids[0], loaded.spec().dim), (GRIDS[1], DIM));
         assert!(loaded.spec().probe_cosine >= least, "{}", loaded.spec().probe_cosine);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
-use tagalong::embed::{Embedder, Manifest, ModelConfig, ModelFiles, Precision, Preprocessor, load};
+use tagalong::embed::{Backend, Embedder, Manifest, ModelConfig, ModelFiles, Precision, Preprocessor, load};
 use tagalong::model::import::{Import, import};
 use tagalong::model::quantize::{Bounds, QuantizeError, QuantizeReport, quantize};
 use tagalong::model::vit::Hints;
@@ -54,9 +54,18 @@ fn probe([height, width]: [usize; 2]) -> PixelBuf {
 }
 
 /// What a model makes of a picture: L2-normalised rows.
-fn features(manifest: &Path, [height, width]: [usize; 2], picture: &PixelBuf) -> (usize, Vec<f32>) {
+fn features(manifest: &Path, size: [usize; 2], picture: &PixelBuf) -> (usize, Vec<f32>) {
+    features_by(Backend::Auto, manifest, size, picture)
+}
+
+fn features_by(
+    backend: Backend,
+    manifest: &Path,
+    [height, width]: [usize; 2],
+    picture: &PixelBuf,
+) -> (usize, Vec<f32>) {
     let manifest = manifest.to_string_lossy().into_owned();
-    let model = load(&ModelConfig { manifest, input: format!("{height}x{width}"), threads: 1 }).unwrap();
+    let model = load(&ModelConfig { manifest, input: format!("{height}x{width}"), threads: 1, backend }).unwrap();
     let grid = model.spec().grids[0];
     let mut embedder = Embedder::new(model, grid);
     let mut features = embedder.empty_features();
@@ -167,6 +176,8 @@ fn onnx_runtime(python: &str, model: &Path, picture: &PixelBuf, size: [usize; 2]
     bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }
 
+/// tract and ONNX Runtime read the same numbers out of the file; our own operators, which round inside attention too, stay
+/// near both.
 #[test]
 fn onnx_runtime_computes_the_same() {
     let Some(python) = python() else { return };
@@ -177,10 +188,12 @@ fn onnx_runtime_computes_the_same() {
         let manifest = imported(checkpoint, &sizes, folder.path());
         let (_, made) = quantized(&manifest, &pictures(), LOOSE, folder.path()).unwrap();
         for size in sizes {
-            let (dim, ours) = features(&folder.path().join("int8.toml"), size, &probe(size));
             let tokens = onnx_runtime(&python, &folder.path().join("int8.onnx"), &probe(size), size, &made);
-            let (_, least) = cosines(&tokens[tokens.len() - ours.len()..], &ours, dim);
-            assert!(least > 0.999_9, "{checkpoint} {size:?}: {least}");
+            for (backend, bound) in [(Backend::Reference, 0.999_9), (Backend::Auto, 0.999_5)] {
+                let (dim, ours) = features_by(backend, &folder.path().join("int8.toml"), size, &probe(size));
+                let (_, least) = cosines(&tokens[tokens.len() - ours.len()..], &ours, dim);
+                assert!(least > bound, "{checkpoint} {size:?} {backend:?}: {least}");
+            }
         }
     }
 }

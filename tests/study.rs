@@ -93,6 +93,7 @@ fn bundled(folder: &Path) -> [PathBuf; 2] {
         manifest: manifest.to_string_lossy().into_owned(),
         input: "auto".into(),
         threads: 1,
+        backend: tagalong::embed::Backend::Auto,
     });
     let dim = dim.unwrap().spec().dim;
     let loud = loud(&manifest, dim, &[1, dim / 4, dim / 2, dim - 7, dim - 2], 50.0, "loud").unwrap();

@@ -14,14 +14,21 @@ use crate::types::{Features, Frame, PatchGrid};
 pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
     let backbone = match choice {
         ModelChoice::Manifest(config) => embed::load(config),
-        ModelChoice::Onnx { model, threads } => embed::load_bare(model, *threads).map(|model| Box::new(model) as _),
+        ModelChoice::Onnx { model, runtime } => embed::load_bare(model, *runtime).map(|model| Box::new(model) as _),
     };
     let backbone = backbone.map_err(refused)?;
     let spec = backbone.spec();
     let grid = spec.grids[0];
     let description = format!(
-        "model {} ({}), {}x{} patches of {} pixels, {} dimensions, probe cosine {:.4}",
-        spec.name, spec.family, grid.rows, grid.cols, grid.patch, spec.dim, spec.probe_cosine
+        "model {} ({}), {}x{} patches of {} pixels, {} dimensions, probe cosine {:.4}, computed by {}",
+        spec.name,
+        spec.family,
+        grid.rows,
+        grid.cols,
+        grid.patch,
+        spec.dim,
+        spec.probe_cosine,
+        spec.kernel.as_deref().unwrap_or("tract"),
     );
     Ok(Box::new(Model { embedder: Embedder::new(backbone, grid), description }))
 }

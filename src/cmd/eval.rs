@@ -7,7 +7,7 @@ use super::follow::{ModelChoice, SessionTracker};
 use super::values::{parse_channels, parse_size, preset};
 use super::{connect, out};
 use crate::config::Config;
-use crate::embed::{BareModel, ModelConfig};
+use crate::embed::{Backend, BareModel, ModelConfig, Runtime};
 use crate::eval::run::evaluate;
 use crate::eval::{Davis, Report};
 
@@ -61,6 +61,9 @@ pub struct Args {
     /// Threads of the model; 0 for one a core
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
     threads: u64,
+    /// Who computes the network: auto, int8 or reference
+    #[arg(long, default_value = "auto", value_name = "BACKEND", value_parser = str::parse::<Backend>)]
+    backend: Backend,
 }
 
 const EXAMPLES: &str = "\
@@ -100,7 +103,7 @@ impl Args {
     }
 
     fn model_choice(&self, defaults: &ModelConfig) -> anyhow::Result<ModelChoice> {
-        let threads = self.threads as usize;
+        let runtime = Runtime { threads: self.threads as usize, backend: self.backend };
         let file = PathBuf::from(&self.model);
         if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
             let Some(output) = self.output.clone() else {
@@ -116,7 +119,7 @@ impl Args {
                 std: self.std.unwrap_or([0.5; 3]),
                 input_sizes: self.input_size.into_iter().collect(),
             };
-            return Ok(ModelChoice::Onnx { model, threads });
+            return Ok(ModelChoice::Onnx { model, runtime });
         }
         let described = [self.output.is_some(), self.patch.is_some(), self.mean.is_some(), self.std.is_some()];
         if described.contains(&true) || self.input_size.is_some() {
@@ -124,7 +127,9 @@ impl Args {
                            all of it";
             return Err(failure(Kind::Usage, message));
         }
-        Ok(ModelChoice::Manifest(ModelConfig { manifest: self.model.clone(), threads, ..defaults.clone() }))
+        let Runtime { threads, backend } = runtime;
+        let manifest = self.model.clone();
+        Ok(ModelChoice::Manifest(ModelConfig { manifest, threads, backend, ..defaults.clone() }))
     }
 }
 
@@ -170,7 +175,7 @@ mod tests {
         let onnx = |patch, mean, std| {
             let (onnx, output) = ("v.onnx".into(), "x6".into());
             let model = BareModel { onnx, output, patch, mean, std, input_sizes: Vec::new() };
-            ModelChoice::Onnx { model, threads: 0 }
+            ModelChoice::Onnx { model, runtime: Runtime { threads: 0, backend: Backend::Auto } }
         };
         assert_eq!(choice("--model v.onnx --output x6"), Ok(onnx(16, [0.5; 3], [0.5; 3])));
         let given = choice("--model v.onnx --output x6 --patch 8 --mean 0.1,0.2,0.3 --std 1,2,3");

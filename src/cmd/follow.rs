@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::embed::{BareModel, ModelConfig};
+use crate::embed::{BareModel, ModelConfig, Runtime};
 use crate::eval::run::TrackerError;
 use crate::eval::{StageTimes, Tracked, VideoTracker};
 use crate::propagate::PropagateConfig;
@@ -17,11 +17,7 @@ pub enum ModelChoice {
     /// A manifest's path, or `bundled`, with what a configuration says of it.
     Manifest(ModelConfig),
     /// A graph without a manifest.
-    Onnx {
-        model: BareModel,
-        /// 0 for one a core.
-        threads: usize,
-    },
+    Onnx { model: BareModel, runtime: Runtime },
 }
 
 /// Frames to embeddings: preprocessing and a backbone.

@@ -36,12 +36,13 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let grid = backbone.spec().grids[0];
     let ids = TrackIds::open(&config.state_dir)?;
     log::info!(
-        "model {} ({}), {}x{} patches, probe cosine {:.4}",
+        "model {} ({}), {}x{} patches, probe cosine {:.4}, computed by {}",
         backbone.spec().name,
         backbone.spec().family,
         grid.rows,
         grid.cols,
-        backbone.spec().probe_cosine
+        backbone.spec().probe_cosine,
+        backbone.spec().kernel.as_deref().unwrap_or("tract"),
     );
     let mut watchdog = notify::watchdog_limit().map(|limit| Watchdog::new(limit, Instant::now()));
     let hearts = || watchdog.as_mut().map(Watchdog::add_heart).unwrap_or_default();

@@ -45,12 +45,13 @@ fn render(status: &Status) -> String {
     let mib = *memory_bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
         "tagalong {version}, up {}, {mib:.0} MiB resident, boot {boot_id}\n\
-         model    {} ({}) on {}, probe {:.4}, sha256 {digest}\n\
+         model    {} ({}) on {}{}, probe {:.4}, sha256 {digest}\n\
          clients  {} connected, {} refused, {} reports lost by slow ones\n",
         duration_words(seconds(*uptime_s)),
         model.name,
         model.family,
         model.runtime,
+        model.kernel.as_ref().map_or(String::new(), |kernel| format!(" with {kernel}")),
         model.probe_cosine,
         clients.connected,
         clients.refused,
@@ -143,6 +144,7 @@ mod tests {
                 family: "statistics".into(),
                 sha256: "0123456789abcdef".into(),
                 runtime: "cpu".into(),
+                kernel: Some("avx2".into()),
                 probe_cosine: 1.0,
             },
             cameras: vec![camera],
@@ -155,7 +157,7 @@ mod tests {
     fn a_status_reads_well() {
         let expected = "\
 tagalong 0.1.0, up 1 h 2 min, 50 MiB resident, boot b00t
-model    bundled (statistics) on cpu, probe 1.0000, sha256 0123456789ab
+model    bundled (statistics) on cpu with avx2, probe 1.0000, sha256 0123456789ab
 clients  2 connected, 0 refused, 4 reports lost by slow ones
 
 camera front: streaming for 1 h 2 min, MJPG 640x480 at 30 fps

@@ -18,6 +18,7 @@ pub const KEYS: &[Key] = &[
     ("model.manifest", FilePath, AtRestart),
     ("model.input", InputSize, AtRestart),
     ("model.threads", Whole(0, 64), AtRestart),
+    ("model.backend", OneOf(&["auto", "int8", "reference"]), AtRestart),
     ("camera.name", Name, AtRestart),
     ("camera.source", OneOf(&["v4l2", "nokhwa", "images", "synthetic"]), AtRestart),
     ("camera.device", Device, AtRestart),

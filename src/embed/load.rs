@@ -11,7 +11,9 @@ use super::manifest::Manifest;
 use super::onnx::OnnxFile;
 use super::tract::{OutputLayout, TractBackbone};
 use super::transform::Transform;
-use super::{Backbone, BackboneSpec, EmbedError, ModelConfig, PreprocessError, Preprocessor};
+use super::{
+    Backbone, BackboneSpec, Backend, EmbedError, ModelConfig, Precision, PreprocessError, Preprocessor, Runtime,
+};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
 /// The model that is part of the program.
@@ -68,12 +70,18 @@ pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
     let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
     let (spec, layout) = spec_of(&manifest, transform, &sizes);
     let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
-    let mut backbone = TractBackbone::new(graph, spec, layout, thread_count(config.threads)).map_err(graph_error)?;
+    let mut backbone =
+        TractBackbone::new(graph, spec, layout, Runtime { threads: config.threads, backend: config.backend })
+            .map_err(graph_error)?;
     let running = sizes[0];
     let probe = manifest.input_sizes.iter().position(|size| *size == running).map(|at| &probes[at]);
     let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
     let cosine = probe_cosine(probe, &mut backbone).map_err(graph_error)?;
-    let least = manifest.precision.least_cosine();
+    let least = match config.backend {
+        // Floats that are rounded at load are held to what a quantized model is.
+        Backend::Int8 => Precision::Int8.least_cosine(),
+        Backend::Auto | Backend::Reference => manifest.precision.least_cosine(),
+    };
     if cosine.is_nan() || cosine < least {
         return Err(LoadError::Probe { path: onnx_path, cosine, least });
     }
@@ -86,9 +94,9 @@ pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
 ///
 /// # Errors
 /// A sentence that says what about the graph is not as it must be.
-pub fn unproved(manifest: &Manifest, graph: OnnxFile, threads: usize) -> Result<TractBackbone, String> {
+pub fn unproved(manifest: &Manifest, graph: OnnxFile, runtime: Runtime) -> Result<TractBackbone, String> {
     let (spec, layout) = spec_of(manifest, None, &manifest.input_sizes);
-    TractBackbone::new(graph, spec, layout, thread_count(threads))
+    TractBackbone::new(graph, spec, layout, runtime)
 }
 
 fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2]]) -> (BackboneSpec, OutputLayout) {
@@ -100,6 +108,7 @@ fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2
         dim: 0,
         mean: manifest.mean,
         std: manifest.std,
+        kernel: None,
         probe_cosine: 0.0,
     };
     let layout = OutputLayout {
@@ -131,7 +140,7 @@ pub struct BareModel {
 ///
 /// # Errors
 /// [`LoadError`], which names the file.
-pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, LoadError> {
+pub fn load_bare(model: &BareModel, runtime: Runtime) -> Result<TractBackbone, LoadError> {
     let BareModel { onnx, output, patch, mean, std, input_sizes } = model;
     let graph_error = |problem: String| LoadError::Graph { path: onnx.clone(), problem };
     let ranges = (1..=64).contains(patch) && mean.iter().all(|v| v.is_finite()) && std.iter().all(|v| *v >= 0.001);
@@ -158,10 +167,11 @@ pub fn load_bare(model: &BareModel, threads: usize) -> Result<TractBackbone, Loa
         dim: 0,
         mean: *mean,
         std: *std,
+        kernel: None,
         probe_cosine: 1.0,
     };
     let layout = OutputLayout { name: output.clone(), prefix_tokens: None, ..OutputLayout::default() };
-    TractBackbone::new(graph, spec, layout, thread_count(threads)).map_err(graph_error)
+    TractBackbone::new(graph, spec, layout, runtime).map_err(graph_error)
 }
 
 /// Reads an ONNX file that holds its own weights: the graph, and the file's digest.
@@ -296,14 +306,6 @@ fn sizes_in_order(sizes: &[[usize; 2]], input: &str) -> Result<Vec<[usize; 2]>, 
 
 fn grid([height, width]: [usize; 2], patch: usize) -> PatchGrid {
     PatchGrid { rows: height / patch, cols: width / patch, patch }
-}
-
-/// 0 stands for one a core.
-fn thread_count(threads: usize) -> usize {
-    match threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        some => some,
-    }
 }
 
 /// Reads a whole file of at most `limit` bytes.

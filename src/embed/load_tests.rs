@@ -13,7 +13,7 @@ fn files() -> (tempfile::TempDir, ModelConfig) {
         fs::copy(committed, folder.path().join(name)).unwrap();
     }
     let manifest = folder.path().join("bundled.toml").to_string_lossy().into_owned();
-    (folder, ModelConfig { manifest, input: "240x320".into(), threads: 1 })
+    (folder, ModelConfig { manifest, input: "240x320".into(), threads: 1, backend: Backend::Auto })
 }
 
 /// Puts `onnx` in the place of the model's graph, and its digest into the manifest.

@@ -1,9 +1,12 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
 mod embedder;
+mod kernels;
+mod layers;
 mod load;
 mod manifest;
 mod onnx;
+mod ops;
 mod preprocess;
 mod tract;
 mod transform;
@@ -14,6 +17,7 @@ pub use load::{
 };
 pub use manifest::{DataFile, Manifest, Precision, Probe, is_name};
 pub use onnx::OnnxFile;
+pub use ops::Rewritten;
 pub use preprocess::{PreprocessError, Preprocessor};
 pub use tract::{InnerValues, OutputLayout, TractBackbone};
 pub use transform::Transform;
@@ -43,6 +47,8 @@ pub struct BackboneSpec {
     pub mean: [f32; 3],
     /// Each channel is then divided by this.
     pub std: [f32; 3],
+    /// The instruction set of our operators; none where tract's own compute.
+    pub kernel: Option<String>,
     /// Mean cosine of the probe's features to those of the manifest; 1 where there was none to check.
     pub probe_cosine: f32,
 }
@@ -70,4 +76,45 @@ pub struct ModelConfig {
     pub input: String,
     /// Threads of the backbone, 1 to 64; 0 for one a core.
     pub threads: usize,
+    /// Who computes the network.
+    pub backend: Backend,
+}
+
+/// Who computes the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// A graph in 8-bit integers is computed as [`Backend::Int8`] does, one in floats as [`Backend::Reference`] does.
+    #[default]
+    Auto,
+    /// Operators of this program in 8-bit integers; a graph in floats is rounded to them at load.
+    Int8,
+    /// tract's own operators.
+    Reference,
+}
+
+impl std::str::FromStr for Backend {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Backend, String> {
+        match text {
+            "auto" => Ok(Backend::Auto),
+            "int8" => Ok(Backend::Int8),
+            "reference" => Ok(Backend::Reference),
+            _ => Err("a backend is auto, int8 or reference".into()),
+        }
+    }
+}
+
+/// How a graph is to be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// 0 for one a core.
+    pub threads: usize,
+    pub backend: Backend,
+}
+
+impl Runtime {
+    /// tract alone, on all cores: what others are compared with.
+    pub const REFERENCE: Runtime = Runtime { threads: 0, backend: Backend::Reference };
 }

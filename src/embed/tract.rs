@@ -7,9 +7,12 @@ use ndarray::{Array2, ArrayViewMut2, s};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
+use super::kernels;
+use super::layers::Workers;
 use super::onnx::OnnxFile;
+use super::ops::{self, Rewritten, Scope};
 use super::transform::Transform;
-use super::{Backbone, BackboneSpec, EmbedError};
+use super::{Backbone, BackboneSpec, Backend, EmbedError, Runtime};
 use crate::types::{Features, InputTensor, PatchGrid};
 
 /// An ONNX graph as a backbone. It has one plan for each input size: that of the first at once, the others when
@@ -19,7 +22,7 @@ pub struct TractBackbone {
     layout: OutputLayout,
     /// Parsed, its shapes still open, with the wanted output only.
     model: InferenceModel,
-    executor: multithread::Executor,
+    arithmetic: Arithmetic,
     /// One for each of the spec's grids.
     plans: Vec<Option<Plan>>,
     /// (patches, dimensions left), before they are transformed
@@ -49,12 +52,47 @@ struct Plan {
     dim: usize,
     /// Tokens before those of the patches.
     prefix_tokens: usize,
+    rewritten: Rewritten,
+}
+
+/// Who computes, and on how many threads.
+struct Arithmetic {
+    /// Our operators' threads, and what they take over; none for tract alone.
+    ours: Option<(Arc<Workers>, Scope)>,
+    /// Of tract's operators.
+    executor: multithread::Executor,
+}
+
+impl Arithmetic {
+    fn new(Runtime { threads, backend }: Runtime, quantized: bool) -> Result<Arithmetic, String> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            some => some,
+        };
+        let scope = match backend {
+            Backend::Reference => None,
+            Backend::Auto => quantized.then_some(Scope::Quantized),
+            Backend::Int8 => Some(Scope::All),
+        };
+        let ours = scope.map(|scope| Ok::<_, String>((Arc::new(Workers::new(kernels::chosen()?, threads)?), scope)));
+        let executor = match threads {
+            1 => multithread::Executor::SingleThread,
+            many => guarded(|| Ok(multithread::Executor::multithread_with_name(many, "embed")))?,
+        };
+        Ok(Arithmetic { ours: ours.transpose()?, executor })
+    }
+
+    /// The kernel of our operators, where there are any.
+    fn kernel(&self, rewritten: Rewritten) -> Option<String> {
+        let ours = self.ours.as_ref().filter(|_| rewritten != Rewritten::default());
+        ours.map(|(workers, _)| workers.kernel().to_owned())
+    }
 }
 
 impl TractBackbone {
     /// Takes a graph, picks its output and makes the plan of the first of the spec's grids ready. The spec's `dim`
-    /// is set from the graph. `threads` is the number that a product of matrices is spread over; tract's other
-    /// operators run on one, and with one thread no pool is made.
+    /// is set from the graph. The threads are those that our operators, or tract's products of matrices, are spread over;
+    /// with one, no pool is made.
     ///
     /// # Errors
     /// A sentence that says what about the graph is not as it must be. A panic of tract becomes one too.
@@ -62,24 +100,28 @@ impl TractBackbone {
         graph: OnnxFile,
         mut spec: BackboneSpec,
         layout: OutputLayout,
-        threads: usize,
+        runtime: Runtime,
     ) -> Result<TractBackbone, String> {
+        let quantized = graph.is_quantized();
         let model = guarded(|| pruned(graph, &layout.name))?;
-        let executor = match threads {
-            0 | 1 => multithread::Executor::SingleThread,
-            many => guarded(|| Ok(multithread::Executor::multithread_with_name(many, "embed")))?,
-        };
+        let arithmetic = Arithmetic::new(runtime, quantized)?;
         let grid = *spec.grids.first().ok_or("the model has no input size")?;
-        let plan = make_plan(&model, &layout, grid, &executor)?;
+        let plan = make_plan(&model, &layout, grid, &arithmetic)?;
         spec.dim = layout.outputs(plan.dim);
+        spec.kernel = arithmetic.kernel(plan.rewritten);
         let mut plans: Vec<Option<Plan>> = spec.grids.iter().map(|_| None).collect();
         plans[0] = Some(plan);
-        Ok(TractBackbone { spec, layout, model, executor, plans, untransformed: Vec::new() })
+        Ok(TractBackbone { spec, layout, model, arithmetic, plans, untransformed: Vec::new() })
     }
 
     /// Tokens before those of the patches, at the first input size.
     pub fn prefix_tokens(&self) -> usize {
         self.plans[0].as_ref().map_or(0, |plan| plan.prefix_tokens)
+    }
+
+    /// Which of the graph's operators are ours, at the first input size.
+    pub fn rewritten(&self) -> Rewritten {
+        self.plans[0].as_ref().map_or(Rewritten::default(), |plan| plan.rewritten)
     }
 
     /// The patches' tokens as they leave the graph, all dimensions, not normalised: (patches, dimensions).
@@ -125,7 +167,7 @@ impl TractBackbone {
         let plan = match &mut self.plans[index] {
             Some(plan) => plan,
             none => {
-                let plan = make_plan(&self.model, &self.layout, grid, &self.executor).map_err(EmbedError::Runtime)?;
+                let plan = make_plan(&self.model, &self.layout, grid, &self.arithmetic).map_err(EmbedError::Runtime)?;
                 if self.layout.outputs(plan.dim) != self.spec.dim {
                     return Err(EmbedError::Output("has another length at this input size".into()));
                 }
@@ -292,11 +334,16 @@ fn make_plan(
     model: &InferenceModel,
     layout: &OutputLayout,
     grid: PatchGrid,
-    executor: &multithread::Executor,
+    arithmetic: &Arithmetic,
 ) -> Result<Plan, String> {
     guarded(|| {
         let shape = [1, 3, grid.input_height(), grid.input_width()];
-        let model = model.clone().with_input_fact(0, f32::fact(shape).into())?.into_optimized()?;
+        let model = model.clone().with_input_fact(0, f32::fact(shape).into())?.into_typed()?;
+        let (model, rewritten) = match &arithmetic.ours {
+            Some((workers, scope)) => ops::rewrite(model, workers, *scope)?,
+            None => (model.into_decluttered()?, Rewritten::default()),
+        };
+        let model = model.into_optimized()?;
         let fact = model.output_fact(0)?;
         let Some(shape) = fact.shape.as_concrete() else {
             bail!("the output `{}` has no fixed shape", layout.name);
@@ -320,10 +367,10 @@ fn make_plan(
             }
             _ => {}
         }
-        let options = RunOptions { executor: Some(executor.clone()), ..RunOptions::default() };
+        let options = RunOptions { executor: Some(arithmetic.executor.clone()), ..RunOptions::default() };
         let runnable = model.into_runnable_with_options(&options)?;
         let state = runnable.spawn()?;
-        Ok(Plan { runnable, state, input: None, dim, prefix_tokens })
+        Ok(Plan { runnable, state, input: None, dim, prefix_tokens, rewritten })
     })
 }
 

@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::files::{self, Unfinished};
 use super::onnx::Graph;
 use super::vit::{Hints, Kind, Tap, Vit, graph};
-use crate::embed::{DataFile, LoadError, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load};
+use crate::embed::{Backend, DataFile, LoadError, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load};
 use crate::types::{Features, PatchGrid, ProbeFeatures, probe_image};
 
 /// Patches that a probe keeps of each input size, at most.
@@ -263,6 +263,7 @@ fn prove(manifest: &Path, sizes: &[[usize; 2]]) -> Result<f32, LoadError> {
             manifest: manifest.to_string_lossy().into_owned(),
             input: format!("{height}x{width}"),
             threads: 0,
+            backend: Backend::Auto,
         };
         least = least.min(load(&config)?.spec().probe_cosine);
     }

@@ -105,6 +105,9 @@ pub struct ModelStatus {
     pub sha256: String,
     /// "cpu" for now.
     pub runtime: String,
+    /// The instruction set of this program's operators; none where the runtime's own compute the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     /// Mean cosine of the probe's features to those that the manifest holds.
     pub probe_cosine: f32,
 }

@@ -194,6 +194,7 @@ pub fn status() -> Status {
             family: "none".into(),
             sha256: "00".repeat(32),
             runtime: "cpu".into(),
+            kernel: Some("dotprod".into()),
             probe_cosine: 0.9995,
         },
         cameras: vec![CameraStatus {

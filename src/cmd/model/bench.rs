@@ -7,7 +7,7 @@ use crate::cmd::follow::{ModelChoice, SessionTracker};
 use crate::cmd::values::parse_size;
 use crate::cmd::{connect, out};
 use crate::config::Config;
-use crate::embed::ModelConfig;
+use crate::embed::{Backend, ModelConfig};
 use crate::eval::{StageTimes, VideoTracker};
 use crate::types::{Frame, FrameMeta, Mask, PixelBuf, PixelFormat, Timestamp};
 
@@ -26,6 +26,9 @@ pub struct Args {
     /// Threads of the model; 0 for one a core
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
     threads: u64,
+    /// Who computes the network: auto, int8 or reference
+    #[arg(long, default_value = "auto", value_name = "BACKEND", value_parser = str::parse::<Backend>)]
+    backend: Backend,
     /// Frames that are timed, after a few to warm up
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     frames: u64,
@@ -66,7 +69,8 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let input = self.input_size.map_or("auto".into(), |[height, width]| format!("{height}x{width}"));
         let config = Config::builtin();
-        let choice = ModelConfig { manifest: self.manifest.clone(), input, threads: self.threads as usize };
+        let threads = self.threads as usize;
+        let choice = ModelConfig { manifest: self.manifest.clone(), input, threads, backend: self.backend };
         let start = Instant::now();
         let model = connect::model(&ModelChoice::Manifest(choice))?;
         let load = start.elapsed();

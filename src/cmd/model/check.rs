@@ -1,5 +1,5 @@
 use crate::cmd::{connect, out};
-use crate::embed::{ModelConfig, ModelFiles, load};
+use crate::embed::{Backend, ModelConfig, ModelFiles, load};
 
 /// Tell what a model is, and prove that it computes what it should.
 ///
@@ -41,9 +41,16 @@ impl Args {
         let least = manifest.precision.least_cosine();
         for [height, width] in &manifest.input_sizes {
             let input = format!("{height}x{width}");
-            let config = ModelConfig { manifest: self.manifest.clone(), input: input.clone(), threads: 0 };
-            let cosine = load(&config).map_err(connect::refused)?.spec().probe_cosine;
-            out::line(format_args!("input       {input}: cosine to the probe {cosine:.6}, {least} is needed"))?;
+            let config = ModelConfig {
+                manifest: self.manifest.clone(),
+                input: input.clone(),
+                threads: 0,
+                backend: Backend::Auto,
+            };
+            let model = load(&config).map_err(connect::refused)?;
+            let (cosine, kernel) = (model.spec().probe_cosine, model.spec().kernel.as_deref().unwrap_or("tract"));
+            let text = format_args!("cosine to the probe {cosine:.6}, {least} is needed; computed by {kernel}");
+            out::line(format_args!("input       {input}: {text}"))?;
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ use self::linear::{Smoothing, smoothed};
 pub use self::report::{Agreement, LayerReport, QuantizeReport};
 use super::files::{self, Unfinished};
 use crate::embed::{
-    Backbone, DataFile, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
-    PreprocessError, Preprocessor, Probe, hex_digest, load, unproved,
+    Backbone, Backend, DataFile, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
+    PreprocessError, Preprocessor, Probe, Runtime, hex_digest, load, unproved,
 };
 use crate::types::{Features, InputTensor, PixelBuf, PixelFormat, probe_image};
 
@@ -241,7 +241,7 @@ impl<'a> Bench<'a> {
 
     /// What a graph makes of all pictures.
     fn features(&self, graph: OnnxFile) -> Result<Vec<Features>, String> {
-        let mut backbone = unproved(self.manifest, graph, 0)?;
+        let mut backbone = unproved(self.manifest, graph, Runtime::REFERENCE)?;
         let grid = backbone.spec().grids[0];
         let embed = |input: &InputTensor| {
             let mut features = Features::zeros(grid, backbone.spec().dim);
@@ -293,7 +293,7 @@ fn write(
     }
     for [height, width] in &manifest.input_sizes {
         let (manifest, input) = (manifest_file.path().to_string_lossy().into_owned(), format!("{height}x{width}"));
-        load(&ModelConfig { manifest, input, threads: 0 })?;
+        load(&ModelConfig { manifest, input, threads: 0, backend: Backend::Auto })?;
     }
     std::fs::write(manifest_file.path(), manifest.to_text(by)).map_err(failed(manifest_file.target()))?;
     let mut written = Vec::new();

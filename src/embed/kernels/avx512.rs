@@ -1,0 +1,333 @@
+//! x86-64 with AVX-512 and its VNNI: four 8-bit products a lane and instruction.
+
+use std::arch::x86_64::*;
+
+use super::lanes::{LANES, Lanes, Pass};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+
+/// Rows and panels of a tile: 24 accumulators, 4 panels and a row's numbers in 32 registers.
+const ROWS: usize = 6;
+const PANELS: usize = 4;
+
+pub struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    pub fn new() -> Option<Avx512Vnni> {
+        (supports_lanes() && is_x86_feature_detected!("avx512vnni")).then_some(Avx512Vnni(()))
+    }
+}
+
+/// Whether [`run`] may be called.
+pub(super) fn supports_lanes() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi")
+}
+
+impl Kernel for Avx512Vnni {
+    fn name(&self) -> &'static str {
+        "avx512vnni"
+    }
+
+    // The instruction multiplies unsigned with signed numbers: signed ones are stored 128 larger, and what that adds is
+    // taken away where a sum starts.
+    fn encoding(&self, sign: Sign) -> u8 {
+        match sign {
+            Sign::Signed => 0x80,
+            Sign::Unsigned => 0,
+        }
+    }
+
+    fn lanes(&self) -> LaneSet {
+        LaneSet(Set::Avx512)
+    }
+
+    unsafe fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize) {
+        // SAFETY: `new` found the instructions; the caller promises the sizes.
+        unsafe { multiply(left, right, out, stride) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
+    let panels = right.panel_count();
+    let mut panel = 0;
+    while panel < panels {
+        let wide = (panels - panel).min(PANELS);
+        let part = Right {
+            panels: &right.panels[panel * PANEL * right.depth..(panel + wide) * PANEL * right.depth],
+            sums: &right.sums[panel * PANEL..(panel + wide) * PANEL],
+            depth: right.depth,
+        };
+        let out = &mut out[panel * PANEL..];
+        // SAFETY: the sizes are those of the caller's promise.
+        unsafe {
+            match wide {
+                1 => strip::<1>(left, part, out, stride),
+                2 => strip::<2>(left, part, out, stride),
+                3 => strip::<3>(left, part, out, stride),
+                _ => strip::<PANELS>(left, part, out, stride),
+            }
+        }
+        panel += wide;
+    }
+}
+
+/// All rows times `P` panels.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn strip<const P: usize>(left: Left, right: Right, out: &mut [i32], stride: usize) {
+    let mut row = 0;
+    while row < left.rows {
+        // SAFETY: the rows are there, as the caller promises.
+        unsafe {
+            match left.rows - row {
+                1 => tile::<1, P>(left, row, right, out, stride),
+                2 => tile::<2, P>(left, row, right, out, stride),
+                3 => tile::<3, P>(left, row, right, out, stride),
+                4 => tile::<4, P>(left, row, right, out, stride),
+                5 => tile::<5, P>(left, row, right, out, stride),
+                _ => tile::<ROWS, P>(left, row, right, out, stride),
+            }
+        }
+        row += ROWS;
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<const R: usize, const P: usize>(left: Left, row: usize, right: Right, out: &mut [i32], stride: usize) {
+    let zero_at: i32 = match left.sign {
+        Sign::Signed => -128,
+        Sign::Unsigned => 0,
+    };
+    // SAFETY: `R` rows from `row` on and `P` panels are there, each `depth` deep, as the caller promises.
+    unsafe {
+        let start: [__m512i; P] = std::array::from_fn(|p| {
+            let sums = _mm512_loadu_si512(right.sums.as_ptr().add(p * PANEL).cast());
+            _mm512_mullo_epi32(sums, _mm512_set1_epi32(zero_at))
+        });
+        let mut sums = [start; R];
+        let rows: [*const u8; R] = std::array::from_fn(|r| left.bytes.as_ptr().add((row + r) * left.stride));
+        let panels: [*const i8; P] = std::array::from_fn(|p| right.panels.as_ptr().add(p * PANEL * right.depth));
+        for k in (0..right.depth).step_by(4) {
+            let columns: [__m512i; P] = std::array::from_fn(|p| _mm512_loadu_si512(panels[p].add(k * PANEL).cast()));
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let numbers = _mm512_set1_epi32(row.add(k).cast::<i32>().read_unaligned());
+                for (sum, columns) in sums.iter_mut().zip(columns) {
+                    *sum = _mm512_dpbusd_epi32(*sum, numbers, columns);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let out = out.as_mut_ptr().add((row + r) * stride);
+            for (p, sum) in sums.iter().enumerate() {
+                _mm512_storeu_si512(out.add(p * PANEL).cast(), *sum);
+            }
+        }
+    }
+}
+
+/// The weight of each level: see [`Lanes::store_weights`].
+static WEIGHTS: Table = Table(weights());
+
+#[repr(align(64))]
+struct Table([u8; 256]);
+
+impl std::ops::Deref for Table {
+    type Target = [u8; 256];
+
+    fn deref(&self) -> &[u8; 256] {
+        &self.0
+    }
+}
+
+/// 255 * 2^((level - 255) / 28), rounded; 0 for level 0.
+const fn weights() -> [u8; 256] {
+    // 2^(-1/28)
+    const STEP: f64 = 0.975_548_642_052_573_2;
+    let mut table = [0; 256];
+    let mut weight = 255.0f64;
+    let mut level = 255;
+    while level > 0 {
+        table[level] = (weight + 0.5) as u8;
+        weight *= STEP;
+        level -= 1;
+    }
+    table
+}
+
+/// Runs a pass with these instructions.
+///
+/// # Safety
+/// [`supports_lanes`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,fma")]
+pub(super) unsafe fn run<P: Pass>(pass: P) -> P::Output {
+    pass.run::<Zmm>()
+}
+
+#[derive(Clone, Copy)]
+struct Zmm(__m512);
+
+// SAFETY of the blocks below: lanes of this kind are used by passes that `run` runs, whose caller promises the
+// instructions; loads and stores stay within slices whose length was checked.
+impl Lanes for Zmm {
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_set1_ps(value)) }
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_loadu_ps(from[..LANES].as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn load_i32(from: &[i32]) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_cvtepi32_ps(_mm512_loadu_si512(from[..LANES].as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_ps(to[..LANES].as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_add_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_sub_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_mul_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_div_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, by: Self, plus: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_fmadd_ps(self.0, by.0, plus.0)) }
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_min_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_max_ps(self.0, other.0)) }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_abs_ps(self.0)) }
+    }
+
+    #[inline(always)]
+    fn scale(self, raised: Self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(raised.0));
+            Zmm(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), exponent)))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn store_signed(four: [Self; 4], to: &mut [u8], encoding: u8) {
+        // SAFETY: see above.
+        unsafe {
+            let [a, b, c, d] = four;
+            let (a, b) = (_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
+            let (c, d) = (_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0));
+            let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            store_in_order(bytes, to, encoding);
+        }
+    }
+
+    #[inline(always)]
+    fn store_unsigned(four: [Self; 4], to: &mut [u8], encoding: u8) {
+        // SAFETY: see above.
+        unsafe {
+            let [a, b, c, d] = four;
+            let (a, b) = (_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
+            let (c, d) = (_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0));
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            store_in_order(bytes, to, encoding);
+        }
+    }
+
+    #[inline(always)]
+    fn store_weights(levels: [Self; 4], to: &mut [u8], encoding: u8) {
+        // SAFETY: see above.
+        unsafe {
+            let [a, b, c, d] = levels;
+            let (a, b) = (_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
+            let (c, d) = (_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0));
+            // Packing saturates: what lies below 0 becomes 0.
+            let levels = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            let [t0, t1, t2, t3] = [0, 64, 128, 192].map(|at| WEIGHTS.as_ptr().add(at).cast::<__m512i>());
+            let low = _mm512_permutex2var_epi8(t0.read_unaligned(), levels, t1.read_unaligned());
+            let high = _mm512_permutex2var_epi8(t2.read_unaligned(), levels, t3.read_unaligned());
+            let weights = _mm512_mask_blend_epi8(_mm512_movepi8_mask(levels), low, high);
+            store_in_order(weights, to, encoding);
+        }
+    }
+
+    #[inline(always)]
+    fn sum_bytes(bytes: &[u8], encoding: u8) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let encoding = _mm512_set1_epi8(encoding.cast_signed());
+            let mut sums = _mm512_setzero_si512();
+            for part in bytes.as_chunks::<64>().0 {
+                let part = _mm512_xor_si512(_mm512_loadu_si512(part.as_ptr().cast()), encoding);
+                sums = _mm512_add_epi64(sums, _mm512_sad_epu8(part, _mm512_setzero_si512()));
+            }
+            _mm512_reduce_add_epi64(sums) as f32
+        }
+    }
+}
+
+/// Packing works within quarters: their fours of bytes are put back in order.
+#[inline(always)]
+unsafe fn store_in_order(bytes: __m512i, to: &mut [u8], encoding: u8) {
+    // SAFETY: the caller has the instructions; 64 bytes are there.
+    unsafe {
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let bytes = _mm512_permutexvar_epi32(order, bytes);
+        let bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8(encoding.cast_signed()));
+        _mm512_storeu_si512(to[..64].as_mut_ptr().cast(), bytes);
+    }
+}

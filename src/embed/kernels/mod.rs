@@ -1,0 +1,190 @@
+//! Arithmetic of the backbone: products of 8-bit integers, and the float work before and after them.
+//!
+//! A [`Kernel`] multiplies a left matrix, rows of bytes, with a right one that lies in [`Panels`], and is exact: every
+//! kernel gives the same 32-bit integers as [`scalar`], the oracle. What surrounds a product is a [`Pass`], written once
+//! over 16 floats at a time and compiled for each instruction set.
+
+mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod lanes;
+mod panels;
+pub mod passes;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+pub use aligned::Aligned;
+pub use lanes::Pass;
+pub use panels::{DEPTH_STEP, PANEL, Panels};
+
+/// Rows of a left matrix and of a result come in multiples of this; what the last ones hold is nobody's concern.
+pub const ROW_STEP: usize = 16;
+
+/// The environment variable that names the kernel to use, for tests and comparisons.
+pub const CHOICE: &str = "TAGALONG_CPU";
+
+/// What the bytes of a left matrix stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// -128 to 127
+    Signed,
+    /// 0 to 255
+    Unsigned,
+}
+
+/// Rows of a left matrix: (rows, stride) bytes, of which the right matrix's depth counts.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    /// Holds `rows`, rounded up to [`ROW_STEP`], of `stride` bytes.
+    pub bytes: &'a [u8],
+    pub stride: usize,
+    pub rows: usize,
+    pub sign: Sign,
+}
+
+/// Some of a right matrix's panels: (depth, 16 a panel).
+#[derive(Clone, Copy)]
+pub struct Right<'a> {
+    /// (panels, depth / 4, 16, 4)
+    pub panels: &'a [i8],
+    /// (panels, 16), the sum of each column.
+    pub sums: &'a [i32],
+    /// A multiple of [`DEPTH_STEP`].
+    pub depth: usize,
+}
+
+impl Right<'_> {
+    pub fn panel_count(&self) -> usize {
+        self.sums.len() / PANEL
+    }
+}
+
+/// Products of 8-bit integers, as one instruction set does them best.
+pub trait Kernel: Send + Sync {
+    /// As [`CHOICE`] names it.
+    fn name(&self) -> &'static str;
+
+    /// Is XORed onto the bytes of a left matrix of this kind when they are written.
+    fn encoding(&self, sign: Sign) -> u8;
+
+    /// The float passes that go with it.
+    fn lanes(&self) -> LaneSet;
+
+    /// Multiplies; as [`Engaged::multiply`], which checks the sizes.
+    ///
+    /// # Safety
+    /// The sizes are as `Engaged::multiply` says, and `enter` was called on this thread.
+    unsafe fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize);
+
+    /// Makes this thread ready to multiply.
+    fn enter(&self) {}
+
+    /// Gives back what `enter` took.
+    fn leave(&self) {}
+}
+
+/// A kernel that this thread is ready for.
+pub struct Engaged<'k> {
+    kernel: &'k dyn Kernel,
+}
+
+impl<'k> Engaged<'k> {
+    pub fn new(kernel: &'k dyn Kernel) -> Engaged<'k> {
+        kernel.enter();
+        Engaged { kernel }
+    }
+
+    /// `out[r * stride + c]` is the product of row `r` of the left matrix with column `c` of the right one, exact.
+    ///
+    /// The right matrix's numbers lie in [-127, 127]. `out` holds as many rows as `left`, rounded up to [`ROW_STEP`].
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize) {
+        let rows = left.rows.next_multiple_of(ROW_STEP);
+        let panels = right.panel_count();
+        assert!(right.depth.is_multiple_of(DEPTH_STEP) && right.depth <= left.stride);
+        assert!(left.bytes.len() >= rows * left.stride && panels * PANEL <= stride && out.len() >= rows * stride);
+        assert!(right.panels.len() == panels * PANEL * right.depth);
+        // SAFETY: the sizes were just checked, and `new` called `enter` on this thread, since nothing here can be sent.
+        unsafe { self.kernel.multiply(left, right, out, stride) }
+    }
+
+    pub fn encoding(&self, sign: Sign) -> u8 {
+        self.kernel.encoding(sign)
+    }
+
+    pub fn run<P: Pass>(&self, pass: P) -> P::Output {
+        self.kernel.lanes().run(pass)
+    }
+}
+
+impl Drop for Engaged<'_> {
+    fn drop(&mut self) {
+        self.kernel.leave();
+    }
+}
+
+/// An instruction set that passes can be compiled for; a value of it exists only where the processor has it.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneSet(Set);
+
+#[derive(Clone, Copy, Debug)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl LaneSet {
+    pub fn run<P: Pass>(self, pass: P) -> P::Output {
+        match self.0 {
+            Set::Portable => pass.run::<lanes::Portable>(),
+            // SAFETY: such a set is made by a kernel alone, which is made only where the processor has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::run(pass) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::run(pass) },
+        }
+    }
+}
+
+/// The kernels that this processor has, the fastest first. The last is the oracle.
+pub fn supported() -> &'static [Box<dyn Kernel>] {
+    static SUPPORTED: OnceLock<Vec<Box<dyn Kernel>>> = OnceLock::new();
+    SUPPORTED.get_or_init(|| {
+        let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            kernels.extend(amx::Amx::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+            kernels.extend(avx512::Avx512Vnni::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+            kernels.extend(avx2::Avx2::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+        }
+        kernels.push(Box::new(scalar::Scalar));
+        kernels
+    })
+}
+
+/// The fastest kernel, or the one that [`CHOICE`] names.
+///
+/// # Errors
+/// A sentence, where the named one does not exist or this processor lacks it.
+pub fn chosen() -> Result<&'static dyn Kernel, String> {
+    let supported = supported();
+    let Ok(name) = std::env::var(CHOICE) else { return Ok(supported[0].as_ref()) };
+    let found = supported.iter().find(|kernel| kernel.name() == name);
+    found.map(AsRef::as_ref).ok_or_else(|| {
+        let names: Vec<&str> = supported.iter().map(|kernel| kernel.name()).collect();
+        format!("{CHOICE}={name}: this processor has {}", names.join(", "))
+    })
+}

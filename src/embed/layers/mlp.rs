@@ -1,0 +1,71 @@
+//! The MLP of a block as one: what is inside never leaves the second cache.
+
+use super::linear::{COLUMNS, Linear, ROWS};
+use super::workers::{Scratch, Workers};
+use crate::embed::kernels::passes::{FinishGated, Then};
+use crate::embed::kernels::{Aligned, Engaged, Left, PANEL};
+
+/// What stands between the two linear layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    Gelu,
+    /// SiLU of the first half of what goes in, times the second half.
+    SwiGlu,
+}
+
+/// Two linear layers with an activation between, and a residual around.
+pub struct Mlp {
+    /// Its norm is the block's.
+    pub into: Linear,
+    pub activation: Activation,
+    /// A LayerScale is in its scales and bias.
+    pub out: Linear,
+}
+
+impl Mlp {
+    /// Adds to `residual`, (rows, width), what the MLP makes of it.
+    pub fn run_on_residual(&self, workers: &Workers, residual: &mut [f32]) {
+        let width = self.into.inputs;
+        let each = workers.rows_a_part(residual.len() / width, ROWS);
+        workers.share(residual, each * width, |_, rows, engaged, scratch| self.part(engaged, scratch, rows));
+    }
+
+    fn part(&self, engaged: &Engaged, scratch: &mut Scratch, residual: &mut [f32]) {
+        let Scratch { left, second, scales, sums, floats, row, .. } = scratch;
+        let (width, hidden) = (self.into.inputs, self.out.inputs);
+        let rows = residual.len() / width;
+        let normal = self.into.quantize(engaged, (residual, width), rows, left, scales, row);
+        let inside = floats.at_least(rows * hidden);
+        match self.activation {
+            Activation::Gelu => self.into.multiply(engaged, normal, scales, sums, Then::Gelu, inside),
+            Activation::SwiGlu => self.gated(engaged, normal, scales, sums, inside),
+        }
+        let inside = self.out.quantize(engaged, (inside, hidden), rows, second, scales, row);
+        self.out.multiply(engaged, inside, scales, sums, Then::Add, residual);
+    }
+
+    fn gated(&self, engaged: &Engaged, left: Left, row_scales: &[f32], sums: &mut Aligned<i32>, out: &mut [f32]) {
+        let hidden = self.out.inputs;
+        for from in (0..hidden).step_by(COLUMNS) {
+            let columns = COLUMNS.min(hidden - from);
+            let length = left.rows.next_multiple_of(16) * columns;
+            let (gates, values) = sums.at_least(2 * length).split_at_mut(length);
+            for (at, sums) in [(from, &mut *gates), (from + hidden, &mut *values)] {
+                let right = self.into.weights.part(at / PANEL, (at + columns).div_ceil(PANEL));
+                engaged.multiply(left, right, sums, columns);
+            }
+            let [scales, bias] =
+                [&self.into.scales, &self.into.bias].map(|of| [from, from + hidden].map(|at| &of[at..at + columns]));
+            engaged.run(FinishGated {
+                sums: [gates, values],
+                columns,
+                rows: left.rows,
+                row_scales,
+                column_scales: scales,
+                bias,
+                out: &mut out[from..],
+                stride: hidden,
+            });
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The patch embedding: each patch of the picture times the weights.
+
+use super::linear::{Linear, ROWS};
+use super::workers::{Scratch, Workers};
+use crate::embed::kernels::passes::Then;
+
+/// A convolution whose kernels lie side by side, as the product that it is.
+pub struct PatchEmbedding {
+    /// Side in pixels.
+    pub patch: usize,
+    pub channels: usize,
+    /// (channels * patch * patch, rounded up to 16) to the embedding; without anything before.
+    pub linear: Linear,
+    /// What is added to the tokens: prefix tokens and position embeddings, (tokens, outputs).
+    pub added: Vec<f32>,
+    /// Tokens before those of the patches.
+    pub prefix: usize,
+}
+
+impl PatchEmbedding {
+    /// A picture, (channels, height, width), to `out`, (tokens, outputs).
+    pub fn run(&self, workers: &Workers, picture: &[f32], [height, width]: [usize; 2], out: &mut [f32]) {
+        let PatchEmbedding { patch, linear, added, prefix, .. } = self;
+        let (outputs, columns) = (linear.outputs(), width / patch);
+        out.copy_from_slice(added);
+        let patches = &mut out[prefix * outputs..];
+        let each = workers.rows_a_part(patches.len() / outputs, ROWS);
+        workers.share(patches, each * outputs, |index, out, engaged, scratch| {
+            let Scratch { left, scales, sums, floats, row, .. } = scratch;
+            let rows = out.len() / outputs;
+            let pixels = floats.at_least(rows * linear.inputs);
+            for (r, pixels) in pixels.chunks_exact_mut(linear.inputs).enumerate() {
+                let at = index * each + r;
+                let corner = at / columns * patch * width + at % columns * patch;
+                let lines = (0..self.channels).flat_map(|c| (0..*patch).map(move |y| c * height * width + y * width));
+                for (line, to) in lines.zip(pixels.chunks_exact_mut(*patch)) {
+                    to.copy_from_slice(&picture[corner + line..][..*patch]);
+                }
+                pixels[self.channels * patch * patch..].fill(0.0);
+            }
+            let left = linear.quantize(engaged, (pixels, linear.inputs), rows, left, scales, row);
+            linear.multiply(engaged, left, scales, sums, Then::Add, out);
+        });
+    }
+}

@@ -1,0 +1,141 @@
+//! tract's operators replaced by ours: a rewrite of its graph.
+//!
+//! ```text
+//! Conv, Reshape, Move, Add, Concat       -> PatchEmbedding
+//! LayerNorm, qkv, attention, proj, Add   -> Attention
+//! LayerNorm, fc1, GELU, fc2, Add         -> Mlp
+//! any other product with constant weights -> Linear
+//! any other LayerNorm                    -> LayerNorm
+//! ```
+//!
+//! What is not recognised is left to tract. `recognise/` finds the patterns, `operators.rs` is what takes their place, and
+//! [`layers`](super::layers) computes.
+
+mod operators;
+mod recognise;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+
+use super::layers::Workers;
+use operators::{AttentionOp, LinearOp, MlpOp, NormOp, PatchesOp, SeamOp};
+use recognise::{Reader, Residual};
+
+/// Which products become ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that the graph computes in 8-bit integers; its floats stay floats.
+    Quantized,
+    /// Floats too: their weights are rounded to 8 bits at load.
+    All,
+}
+
+/// What a rewrite did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    pub patch_embeddings: usize,
+    pub attentions: usize,
+    pub mlps: usize,
+    pub linears: usize,
+}
+
+/// Declutters a graph, and replaces in it what is recognised.
+///
+/// # Errors
+/// When tract refuses a patch.
+pub fn rewrite(model: TypedModel, workers: &Arc<Workers>, scope: Scope) -> TractResult<(TypedModel, Rewritten)> {
+    let (rewritten, done) = replace(seamed(model.clone())?.into_decluttered()?, workers, scope)?;
+    if done.attentions + done.mlps == 0 {
+        // No transformer: nothing here is what these operators are for.
+        return Ok((model.into_decluttered()?, Rewritten::default()));
+    }
+    Ok((rewritten, done))
+}
+
+/// A graph with a seam behind each patch embedding.
+fn seamed(mut model: TypedModel) -> TractResult<TypedModel> {
+    let reader = Reader::new(&model, Scope::All);
+    let embeddings: Vec<OutletId> =
+        model.eval_order()?.into_iter().map(OutletId::from).filter(|outlet| reader.is_patches(*outlet)).collect();
+    for outlet in embeddings {
+        let mut patch = TypedModelPatch::default();
+        let tap = patch.tap_model(&model, outlet)?;
+        let seam = patch.wire_node(format!("{}.seam", model.node(outlet.node).name), SeamOp, &[tap])?;
+        patch.shunt_outside(&model, outlet, seam[0])?;
+        patch.apply(&mut model)?;
+    }
+    model.into_compact()
+}
+
+fn replace(model: TypedModel, workers: &Arc<Workers>, scope: Scope) -> TractResult<(TypedModel, Rewritten)> {
+    let reader = Reader::new(&model, scope);
+    let mut done = Rewritten::default();
+    let mut replacements = Vec::new();
+    // From the end on: what a later pattern covers is not looked at for itself.
+    let mut covered = HashSet::new();
+    for id in model.eval_order()?.into_iter().rev() {
+        let replacement =
+            if covered.contains(&id) { None } else { find(&reader, OutletId::new(id, 0), workers, &mut done) };
+        if let Some(replacement) = replacement {
+            covered.extend(replacement.covered.iter().copied());
+            replacements.push(replacement);
+        }
+    }
+    let mut model = model;
+    for Replacement { outlet, from, op, .. } in replacements {
+        let mut patch = TypedModelPatch::default();
+        let tap = patch.tap_model(&model, from)?;
+        let name = format!("{}.tagalong", model.node(outlet.node).name);
+        let made = patch.wire_node(name, op, &[tap])?;
+        patch.shunt_outside(&model, outlet, made[0])?;
+        patch.apply(&mut model)?;
+    }
+    Ok((model.into_compact()?, done))
+}
+
+/// What takes the place of the nodes that make a value.
+struct Replacement {
+    outlet: OutletId,
+    /// What it takes.
+    from: OutletId,
+    op: Box<dyn TypedOp>,
+    /// The nodes that are not needed any more, unless something else takes what they give.
+    covered: Vec<usize>,
+}
+
+/// What can take the place of the nodes that make `outlet`.
+fn find(reader: &Reader, outlet: OutletId, workers: &Arc<Workers>, done: &mut Rewritten) -> Option<Replacement> {
+    let workers = Arc::clone(workers);
+    if let Some(residual) = reader.residual(outlet) {
+        return Some(match residual {
+            Residual::Mlp { from, mlp, covered } => {
+                done.mlps += 1;
+                Replacement { outlet, from, op: Box::new(MlpOp { mlp: Arc::new(mlp), workers }), covered }
+            }
+            Residual::Attention { from, attention, covered } => {
+                done.attentions += 1;
+                let op = AttentionOp { attention: Arc::new(attention), workers };
+                Replacement { outlet, from, op: Box::new(op), covered }
+            }
+        });
+    }
+    if let Some((from, patches, covered)) = reader.patches(outlet) {
+        done.patch_embeddings += 1;
+        return Some(Replacement {
+            outlet,
+            from,
+            op: Box::new(PatchesOp { patches: Arc::new(patches), workers }),
+            covered,
+        });
+    }
+    if let Some((from, linear, then, covered)) = reader.linear_alone(outlet) {
+        done.linears += 1;
+        let shape = reader.shape(outlet)?.into();
+        let op = LinearOp { linear: Arc::new(linear), then, shape, workers };
+        return Some(Replacement { outlet, from, op: Box::new(op), covered });
+    }
+    let (from, norm, covered) = reader.norm(outlet)?;
+    Some(Replacement { outlet, from, op: Box::new(NormOp { norm: Arc::new(norm), workers }), covered })
+}

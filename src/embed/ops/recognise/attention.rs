@@ -1,0 +1,153 @@
+//! Attention: queries, keys and values from linear layers of one LayerNorm, softmax, and the layer behind it.
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::einsum::EinSum;
+use tract_onnx::tract_core::ops::nn::Softmax;
+
+use super::linear::{LinearRef, Matrix};
+use super::view::View;
+use super::{Reader, Residual};
+use crate::embed::kernels::PANEL;
+use crate::embed::layers::{Attention, AttentionSizes, Before};
+
+/// Queries, keys or values: which columns of which layer they are.
+struct Part {
+    layer: LinearRef,
+    /// (heads, width)
+    columns: Vec<usize>,
+    heads: usize,
+    width: usize,
+}
+
+/// Names of the axes of a product of two values.
+struct Roles {
+    heads: char,
+    /// The axis of the first value that stays, of the second that stays, and the one that is summed over.
+    first: char,
+    second: char,
+    summed: char,
+}
+
+impl Reader<'_> {
+    /// The attention whose output `last` takes, on the residual stream `from`.
+    pub(super) fn attention(&self, from: OutletId, last: &LinearRef, mut covered: Vec<usize>) -> Option<Residual> {
+        if last.factors.is_some() {
+            return None;
+        }
+        let &[frames, tokens, width] = &self.shape(from)?[..] else { return None };
+        let attended = self.before_reshapes(last.input);
+        let (einsum, &[weights, values]) = self.op::<EinSum>(attended)? else { return None };
+        let roles = self.roles(einsum, attended, [weights, values])?;
+        let softmaxed = self.before_reshapes(weights);
+        let (softmax, &[scores]) = self.op::<Softmax>(softmaxed)? else { return None };
+        let rank = self.shape(softmaxed)?.len();
+        if softmax.axes[..] != [rank - 1] || softmax.quant_output_dt.is_some() || last.inputs != width {
+            return None;
+        }
+        // Heads side by side in each token's row, as the layer behind takes them.
+        let &[token_axis, head_axis, width_axis] = &self.long_axes(einsum, attended)?[..] else { return None };
+        if [token_axis, head_axis, width_axis] != [roles.first, roles.heads, roles.second] {
+            return None;
+        }
+        let values = self.part(einsum, 1, values, [roles.summed, roles.heads, roles.second], &mut covered)?;
+        let (scores, scale) = self.scaled(scores);
+        let (product, &[queries, keys]) = self.op::<EinSum>(self.before_reshapes(scores))? else { return None };
+        let roles = self.roles(product, self.before_reshapes(scores), [queries, keys])?;
+        let (queries, of_queries) = self.scaled(queries);
+        let (keys, of_keys) = self.scaled(keys);
+        let queries = self.part(product, 0, queries, [roles.first, roles.heads, roles.summed], &mut covered)?;
+        let keys = self.part(product, 1, keys, [roles.second, roles.heads, roles.summed], &mut covered)?;
+        let parts = [queries, keys, values];
+        let (heads, used) = (parts[0].heads, parts[0].width);
+        let sizes = AttentionSizes { heads, width: used.next_multiple_of(PANEL), used };
+        let alike = parts
+            .iter()
+            .all(|part| (part.heads, part.width) == (heads, used) && part.layer.input == parts[0].layer.input);
+        // Frames are attended to one by one; a batch in one product is what tract makes of it, and is left to it.
+        if !alike || frames != 1 || heads * used != width || tokens == 0 {
+            return None;
+        }
+        let norm = self.norm_of(&parts[0].layer, from, &mut covered)?;
+        let matrix = |part: &Part| Some(part.layer.matrix(Some(&part.columns)).ok()?.filled(used, sizes.width));
+        let qkv = parts.iter().map(matrix).collect::<Option<Vec<Matrix>>>()?.into_iter().reduce(Matrix::beside)?;
+        let qkv = qkv.pack(Before::Norm(norm))?;
+        let proj = last.build(None, Before::Nothing)?;
+        covered.extend([attended.node, softmaxed.node, scores.node]);
+        let attention = Attention { sizes, qkv, scale: scale * of_queries * of_keys, proj };
+        Some(Residual::Attention { from, attention, covered })
+    }
+
+    /// What is multiplied with constants, and their product.
+    fn scaled(&self, outlet: OutletId) -> (OutletId, f32) {
+        for [inside, constant] in self.either(outlet, "Mul") {
+            if let Some(by) = self.constant(constant).filter(|tensor| tensor.len() == 1)
+                && let Ok(by) = by.cast_to_scalar::<f32>()
+            {
+                let (inside, rest) = self.scaled(inside);
+                return (inside, by * rest);
+            }
+        }
+        (outlet, 1.0)
+    }
+
+    /// The axes of a product's result that are longer than one, in their order.
+    fn long_axes(&self, einsum: &EinSum, outlet: OutletId) -> Option<Vec<char>> {
+        let shape = self.shape(outlet)?;
+        let mut axes: Vec<(usize, char)> = Vec::new();
+        for axis in einsum.axes.iter_all_axes() {
+            if let Some(at) = axis.outputs[0].first().filter(|at| shape[**at] > 1) {
+                axes.push((*at, axis.repr));
+            }
+        }
+        axes.sort_unstable();
+        Some(axes.into_iter().map(|(_, axis)| axis).collect())
+    }
+
+    /// Which axes a product of two values, with heads in both, sums over and keeps.
+    fn roles(&self, einsum: &EinSum, outlet: OutletId, inputs: [OutletId; 2]) -> Option<Roles> {
+        let (a, b, out) = (self.shape(inputs[0])?, self.shape(inputs[1])?, self.shape(outlet)?);
+        let [mut heads, mut first, mut second, mut summed] = [None; 4];
+        for axis in einsum.axes.iter_all_axes() {
+            let long = |places: &[usize], shape: &[usize]| places.first().is_some_and(|at| shape[*at] > 1);
+            let of = (long(&axis.inputs[0], &a), long(&axis.inputs[1], &b), long(&axis.outputs[0], &out));
+            let role = match of {
+                (true, true, true) => &mut heads,
+                (true, false, true) => &mut first,
+                (false, true, true) => &mut second,
+                (true, true, false) => &mut summed,
+                (false, false, false) => continue,
+                _ => return None,
+            };
+            if role.replace(axis.repr).is_some() {
+                return None;
+            }
+        }
+        // A single head has no axis that is longer than one.
+        Some(Roles { heads: heads?, first: first?, second: second?, summed: summed? })
+    }
+
+    /// The columns of a linear layer that input `slot` of a product is, whose axes are tokens, heads and width.
+    fn part(
+        &self,
+        einsum: &EinSum,
+        slot: usize,
+        outlet: OutletId,
+        [tokens, heads, width]: [char; 3],
+        covered: &mut Vec<usize>,
+    ) -> Option<Part> {
+        let View { source, offset, axes } = self.view(outlet)?;
+        let layer = self.linear(source, covered)?;
+        let axis = |name: char| {
+            let axis = einsum.axes.iter_all_axes().find(|axis| axis.repr == name)?;
+            axes.get(*axis.inputs[slot].first()?).copied()
+        };
+        let ((count, row), (heads, between), (width, one)) = (axis(tokens)?, axis(heads)?, axis(width)?);
+        let rows: usize = self.shape(source)?.iter().rev().skip(1).product();
+        let end = offset + (heads - 1) * between + width;
+        if one != 1 || row != layer.outputs || count != rows || end > layer.outputs {
+            return None;
+        }
+        let columns = (0..heads).flat_map(|head| (0..width).map(move |at| offset + head * between + at)).collect();
+        Some(Part { layer, columns, heads, width })
+    }
+}

@@ -1,0 +1,363 @@
+//! Products with constant weights, whoever quantized them.
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::ops::cast::Cast;
+use tract_onnx::tract_core::ops::einsum::EinSum;
+
+use super::{Reader, Scope};
+use crate::embed::kernels::Panels;
+use crate::embed::kernels::passes::LEVELS;
+use crate::embed::layers::{Before, Linear};
+
+/// A linear layer in the graph. Rows are all axes of its input but those that it sums over.
+pub struct LinearRef {
+    pub input: OutletId,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// (inputs, outputs)
+    weights: Weights,
+    /// (outputs): the product is multiplied with these,
+    scales: Vec<f32>,
+    /// and these are added.
+    bias: Vec<f32>,
+    /// (inputs): the input is multiplied with these first.
+    pub factors: Option<Vec<f32>>,
+}
+
+/// Numbers of weights, (inputs, outputs), where they lie in the graph.
+enum Weights {
+    Floats(Tensor),
+    /// Whole numbers less `zeros`, one for all or one for each output.
+    Integers {
+        numbers: Tensor,
+        zeros: Vec<i32>,
+    },
+}
+
+impl Weights {
+    /// Number `index` of the matrix, whole numbers as floats.
+    fn row(&self, row: usize, outputs: usize, to: &mut [f32]) -> TractResult<()> {
+        let range = row * outputs..(row + 1) * outputs;
+        match self {
+            Weights::Floats(tensor) => to.copy_from_slice(&tensor.try_as_plain_ram()?.as_slice::<f32>()?[range]),
+            Weights::Integers { numbers, zeros } => {
+                let zero = |column: usize| zeros[if zeros.len() == 1 { 0 } else { column }];
+                let numbers = numbers.try_as_plain_ram()?;
+                for (column, (to, at)) in to.iter_mut().zip(range).enumerate() {
+                    *to = (numbers.as_slice::<i32>()?[at] - zero(column)) as f32;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LinearRef {
+    /// What is done to the input, where no LayerNorm is.
+    pub fn before(&self) -> Before {
+        self.factors.clone().map_or(Before::Nothing, Before::Factors)
+    }
+
+    /// Columns `columns`, or all, packed.
+    pub fn build(&self, columns: Option<&[usize]>, before: Before) -> Option<Linear> {
+        self.matrix(columns).ok()?.pack(before)
+    }
+
+    /// Columns `columns`, or all, in 8 bits.
+    pub fn matrix(&self, columns: Option<&[usize]>) -> TractResult<Matrix> {
+        let all: Vec<usize>;
+        let columns = match columns {
+            Some(columns) => columns,
+            None => {
+                all = (0..self.outputs).collect();
+                &all
+            }
+        };
+        let mut row = vec![0.0; self.outputs];
+        let mut largest = vec![0.0f32; self.outputs];
+        for k in 0..self.inputs {
+            self.weights.row(k, self.outputs, &mut row)?;
+            largest.iter_mut().zip(&row).for_each(|(most, v)| *most = most.max(v.abs()));
+        }
+        // What is whole and small enough already stays as it is.
+        let exact = matches!(self.weights, Weights::Integers { .. }) && largest.iter().all(|most| *most <= LEVELS);
+        let step = |column: usize| if exact { 1.0 } else { (largest[column] / LEVELS).max(f32::MIN_POSITIVE) };
+        let steps: Vec<f32> = columns.iter().map(|column| step(*column)).collect();
+        let mut numbers = Vec::with_capacity(self.inputs * columns.len());
+        for k in 0..self.inputs {
+            self.weights.row(k, self.outputs, &mut row)?;
+            numbers.extend(columns.iter().zip(&steps).map(|(column, step)| (row[*column] / step).round() as i8));
+        }
+        Ok(Matrix {
+            numbers,
+            inputs: self.inputs,
+            scales: columns.iter().zip(&steps).map(|(column, step)| self.scales[*column] * step).collect(),
+            bias: columns.iter().map(|column| self.bias[*column]).collect(),
+        })
+    }
+}
+
+/// A linear layer's numbers in 8 bits, not yet packed.
+pub struct Matrix {
+    /// (inputs, outputs)
+    pub numbers: Vec<i8>,
+    pub inputs: usize,
+    /// (outputs)
+    pub scales: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+impl Matrix {
+    /// Each group of `used` outputs filled up to `width` with outputs that are zero.
+    pub fn filled(self, used: usize, width: usize) -> Matrix {
+        if used == width {
+            return self;
+        }
+        fn fill<T: Copy>(numbers: &[T], used: usize, width: usize, filling: T) -> Vec<T> {
+            let fill = |group: &[T]| group.iter().copied().chain(vec![filling; width - used]).collect::<Vec<T>>();
+            numbers.chunks_exact(used).flat_map(fill).collect()
+        }
+        Matrix {
+            numbers: fill(&self.numbers, used, width, 0),
+            inputs: self.inputs,
+            scales: fill(&self.scales, used, width, 0.0),
+            bias: fill(&self.bias, used, width, 0.0),
+        }
+    }
+
+    /// The outputs of two layers with the same input, one after the other.
+    pub fn beside(self, other: Matrix) -> Matrix {
+        let (left, right) = (self.scales.len(), other.scales.len());
+        let rows = self.numbers.chunks_exact(left).zip(other.numbers.chunks_exact(right));
+        Matrix {
+            numbers: rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect(),
+            inputs: self.inputs,
+            scales: [self.scales, other.scales].concat(),
+            bias: [self.bias, other.bias].concat(),
+        }
+    }
+
+    /// With inputs that are multiplied with zeros, `inputs` in all.
+    pub fn deepened(mut self, inputs: usize) -> Matrix {
+        self.numbers.resize(inputs * self.scales.len(), 0);
+        self.inputs = inputs;
+        self
+    }
+
+    /// None where the sides are no multiples of 16.
+    pub fn pack(self, before: Before) -> Option<Linear> {
+        let Matrix { numbers, inputs, scales, bias } = self;
+        if !inputs.is_multiple_of(16) || !scales.len().is_multiple_of(16) || scales.is_empty() {
+            return None;
+        }
+        let weights = Panels::pack(&numbers, inputs, scales.len());
+        Some(Linear { before, weights, scales, bias, inputs })
+    }
+}
+
+impl Reader<'_> {
+    /// The linear layer that ends in `outlet`, with its bias and what multiplies it.
+    pub(super) fn linear(&self, outlet: OutletId, covered: &mut Vec<usize>) -> Option<LinearRef> {
+        let outputs = *self.shape(outlet)?.last()?;
+        covered.push(outlet.node);
+        for [inside, constant] in self.either(outlet, "Add") {
+            if let Some(bias) = self.vector(constant, outputs) {
+                let mut layer = self.linear(inside, covered)?;
+                layer.bias.iter_mut().zip(&bias).for_each(|(of, bias)| *of += bias);
+                return (layer.outputs == outputs).then_some(layer);
+            }
+        }
+        for [inside, constant] in self.either(outlet, "Mul") {
+            // A product in integers has its scales here too: it is looked for as a whole first.
+            if let Some(layer) = self.integer_product(outlet, covered) {
+                return Some(layer);
+            }
+            if let Some(by) = self.vector(constant, outputs) {
+                let mut layer = self.linear(inside, covered)?;
+                if layer.outputs != outputs {
+                    return None;
+                }
+                layer.bias.iter_mut().zip(&by).for_each(|(of, by)| *of *= by);
+                layer.scales.iter_mut().zip(&by).for_each(|(of, by)| *of *= by);
+                return Some(layer);
+            }
+        }
+        match self.op::<AxisOp>(outlet) {
+            Some((AxisOp::Add(_) | AxisOp::Rm(_), inputs)) if self.shape(inputs[0])?.last() == Some(&outputs) => {
+                self.linear(inputs[0], covered)
+            }
+            _ => self.float_product(outlet, covered),
+        }
+    }
+
+    fn float_product(&self, outlet: OutletId, covered: &mut Vec<usize>) -> Option<LinearRef> {
+        let (einsum, &[a, b]) = self.op::<EinSum>(outlet)? else { return None };
+        if self.scope != Scope::All || einsum.q_params.is_some() || self.fact_type(outlet)? != f32::datum_type() {
+            return None;
+        }
+        let [input, weights] = [[a, b], [b, a]].into_iter().find(|[_, weights]| self.constant(*weights).is_some())?;
+        let slot = usize::from(input == b);
+        let tensor = self.constant(weights)?;
+        let tensor = self.matrix_of(einsum, outlet, (input, slot), tensor)?;
+        let &[inputs, outputs] = tensor.shape() else { return None };
+        let (input, factors) = self.factors(input, inputs, covered);
+        let (scales, bias) = (vec![1.0; outputs], vec![0.0; outputs]);
+        Some(LinearRef { input, inputs, outputs, weights: Weights::Floats(tensor), scales, bias, factors })
+    }
+
+    fn fact_type(&self, outlet: OutletId) -> Option<DatumType> {
+        Some(self.model.outlet_fact(outlet).ok()?.datum_type)
+    }
+
+    /// Weights as (inputs, outputs), where the sum goes over the last axes of the input and its result is the last axes of
+    /// the output.
+    fn matrix_of(
+        &self,
+        einsum: &EinSum,
+        outlet: OutletId,
+        (input, slot): (OutletId, usize),
+        weights: &Tensor,
+    ) -> Option<Tensor> {
+        let (input_shape, output_shape) = (self.shape(input)?, self.shape(outlet)?);
+        // (place, place in the weights) of each axis that is longer than one
+        let (mut summed, mut made, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        for axis in einsum.axes.iter_all_axes() {
+            let place = |places: &[usize]| (places.len() <= 1).then(|| places.first().copied());
+            let of_input = place(&axis.inputs[slot])?.filter(|at| input_shape[*at] > 1);
+            let of_weights = place(&axis.inputs[1 - slot])?.filter(|at| weights.shape()[*at] > 1);
+            let of_output = place(&axis.outputs[0])?.filter(|at| output_shape[*at] > 1);
+            match (of_input, of_weights, of_output) {
+                (Some(at), Some(weight), None) => summed.push((at, weight)),
+                (None, Some(weight), Some(at)) => made.push((at, weight)),
+                (Some(at), None, Some(to)) => rows.push((at, to)),
+                (None, None, None) => {}
+                _ => return None,
+            }
+        }
+        for list in [&mut summed, &mut made, &mut rows] {
+            list.sort_unstable();
+        }
+        let last = |list: &[(usize, usize)], shape: &[usize]| {
+            let long: Vec<usize> = (0..shape.len()).filter(|at| shape[*at] > 1).collect();
+            long.len() >= list.len() && long[long.len() - list.len()..].iter().zip(list).all(|(at, of)| at == &of.0)
+        };
+        let in_order = rows.is_sorted_by_key(|(_, to)| *to);
+        if summed.is_empty()
+            || made.is_empty()
+            || !in_order
+            || !last(&summed, &input_shape)
+            || !last(&made, &output_shape)
+        {
+            return None;
+        }
+        let ones = (0..weights.rank()).filter(|at| weights.shape()[*at] == 1);
+        let order: Vec<usize> = ones.chain(summed.iter().chain(&made).map(|(_, weight)| *weight)).collect();
+        let inputs: usize = summed.iter().map(|(at, _)| input_shape[*at]).product();
+        let outputs: usize = made.iter().map(|(at, _)| output_shape[*at]).product();
+        let ordered = weights.clone().permute_axes(&order).ok()?;
+        ordered.into_shape(&[inputs, outputs]).ok()
+    }
+
+    /// A constant that multiplies each input, and what it multiplies.
+    fn factors(&self, input: OutletId, inputs: usize, covered: &mut Vec<usize>) -> (OutletId, Option<Vec<f32>>) {
+        for [inside, constant] in self.either(input, "Mul") {
+            let long = self.constant(constant).is_some_and(|tensor| tensor.len() == inputs);
+            // What scales a LayerNorm is a part of it, and has a sum around it.
+            if long
+                && self.shape(inside).is_some_and(|shape| shape.last() == Some(&inputs))
+                && let Some(factors) = self.vector(constant, inputs)
+            {
+                covered.push(input.node);
+                return (inside, Some(factors));
+            }
+        }
+        (input, None)
+    }
+
+    /// A product in integers with all that turns it to floats: of ours, scales of tokens and of outputs one after the other;
+    /// of ONNX Runtime's, both multiplied first.
+    fn integer_product(&self, outlet: OutletId, covered: &mut Vec<usize>) -> Option<LinearRef> {
+        let outputs = *self.shape(outlet)?.last()?;
+        let mut product = None;
+        let mut token = None;
+        let mut scales = vec![1.0f32; outputs];
+        let mut nodes = Vec::new();
+        let mut open = vec![outlet];
+        while let Some(outlet) = open.pop() {
+            let outlet = self.before_reshapes(outlet);
+            if let Some(&[a, b]) = self.inputs_of(outlet, "Mul") {
+                nodes.push(outlet.node);
+                // Only what holds the product, or combines scales, is opened.
+                if self.holds_product(outlet, 4) || self.constant(a).is_some() || self.constant(b).is_some() {
+                    open.extend([a, b]);
+                    continue;
+                }
+            }
+            if let Some(by) = self.vector(outlet, outputs) {
+                scales.iter_mut().zip(by).for_each(|(scale, by)| *scale *= by);
+            } else if self.op::<Cast>(outlet).is_some() && product.is_none() {
+                nodes.push(outlet.node);
+                product = Some(self.node(outlet).inputs[0]);
+            } else if token.replace(outlet).is_some() {
+                return None;
+            }
+        }
+        let (product, token) = (product?, token?);
+        let (einsum, inputs) = self.op::<EinSum>(product)?;
+        let &[a, b, bias, a_zero, _, b_zero, ..] = inputs else { return None };
+        if self.fact_type(product)? != i32::datum_type() || !self.all_zero(bias) {
+            return None;
+        }
+        let weights = self.constant(b)?.cast_to::<i32>().ok()?;
+        let whole = self.matrix_of(einsum, product, (a, 0), &weights)?;
+        let &[rows, columns] = whole.shape() else { return None };
+        let zeros = self.constant(b_zero)?.cast_to::<i32>().ok()?.into_owned();
+        let zeros = zeros.to_plain_array_view::<i32>().ok()?.iter().copied().collect::<Vec<_>>();
+        if columns != outputs || (zeros.len() != 1 && zeros.len() != outputs) {
+            return None;
+        }
+        let input = self.dequantized(a, a_zero, token)?;
+        nodes.extend([product.node, a.node]);
+        covered.extend(nodes);
+        let (input, factors) = self.factors(input, rows, covered);
+        let weights = Weights::Integers { numbers: whole, zeros };
+        Some(LinearRef { input, inputs: rows, outputs, weights, scales, bias: vec![0.0; outputs], factors })
+    }
+
+    /// Whether a product in integers lies among the factors, at most `depth` multiplications away.
+    fn holds_product(&self, outlet: OutletId, depth: usize) -> bool {
+        let outlet = self.before_reshapes(outlet);
+        if let Some((_, inputs)) = self.op::<Cast>(outlet) {
+            return self.op::<EinSum>(inputs[0]).is_some();
+        }
+        let inputs = self.inputs_of(outlet, "Mul").filter(|_| depth > 0);
+        inputs.is_some_and(|inputs| inputs.iter().any(|input| self.holds_product(*input, depth - 1)))
+    }
+
+    fn all_zero(&self, outlet: OutletId) -> bool {
+        let numbers = self.constant(outlet).and_then(|tensor| tensor.cast_to::<f32>().ok());
+        numbers.is_some_and(|numbers| {
+            numbers.to_plain_array_view::<f32>().is_ok_and(|numbers| numbers.iter().all(|v| *v == 0.0))
+        })
+    }
+
+    /// The floats whose whole numbers are `integers`, `scale` a step.
+    fn dequantized(&self, integers: OutletId, zero: OutletId, scale: OutletId) -> Option<OutletId> {
+        let node = self.node(integers);
+        if node.op.name() == "DynamicQuantizeLinearU8" {
+            let fits = integers.slot == 0 && zero == OutletId::new(node.id, 2) && scale == OutletId::new(node.id, 1);
+            return fits.then_some(node.inputs[0]);
+        }
+        let (_, inputs) = self.op::<Cast>(integers)?;
+        let &[scaled] = self.inputs_of(inputs[0], "RoundHalfToEven")? else { return None };
+        if !self.all_zero(zero) {
+            return None;
+        }
+        let inverse_of_scale = |outlet| self.inputs_of(outlet, "Recip").is_some_and(|inputs| inputs[0] == scale);
+        if let Some(&[input, by]) = self.inputs_of(scaled, "Div") {
+            return (by == scale).then_some(input);
+        }
+        self.either(scaled, "Mul").into_iter().find(|[_, by]| inverse_of_scale(*by)).map(|[input, _]| input)
+    }
+}

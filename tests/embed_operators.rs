@@ -1,0 +1,192 @@
+//! Our operators in place of tract's: they are found in the graphs of every family, and compute the same to what 8-bit
+//! integers lose, on every kernel that this processor has.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ndarray::Array2;
+use tagalong::embed::{Backend, BareModel, Rewritten, Runtime, load_bare};
+use tagalong::model::import::{Import, import};
+use tagalong::model::vit::{Hints, Kind};
+use tagalong::types::InputTensor;
+
+/// Blocks of the fixtures' networks.
+const DEPTH: usize = 3;
+
+struct Case {
+    checkpoint: &'static str,
+    patch: usize,
+}
+
+const CASES: [Case; 7] = [
+    Case { checkpoint: "vit-timm.safetensors", patch: 16 },
+    Case { checkpoint: "dino.pth", patch: 8 },
+    Case { checkpoint: "ibot.pth", patch: 16 },
+    Case { checkpoint: "dinov2-reg.pth", patch: 14 },
+    Case { checkpoint: "dinov2-swiglu.pth", patch: 14 },
+    Case { checkpoint: "mae.pth", patch: 16 },
+    Case { checkpoint: "scale-mae.pth", patch: 16 },
+];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name)
+}
+
+/// A model in floats of a checkpoint: its manifest, and the graph beside it.
+fn imported(case: &Case, sizes: &[[usize; 2]], kind: Kind, folder: &Path) -> (PathBuf, PathBuf) {
+    let hints = Hints { heads: Some(2), ..Hints::default() };
+    let input_sizes = sizes.to_vec();
+    let wanted =
+        Import { hints, input_sizes, layer: Some(DEPTH), kind: Some(kind), name: "small".into(), ..Import::default() };
+    let manifest = import(&fixture(case.checkpoint), &wanted, folder).unwrap().manifest;
+    let onnx = manifest.with_extension("onnx");
+    (manifest, onnx)
+}
+
+/// A picture with structure, of 3 x height x width floats around zero.
+fn picture([height, width]: [usize; 2]) -> InputTensor {
+    let mut state = 1u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let pixel =
+        |i: usize, noise: f32| ((i % width) as f32 / 9.0).sin() + ((i / width) as f32 / 7.0).cos() + 0.2 * noise;
+    let data = (0..3 * height * width).map(|i| pixel(i, noise())).collect();
+    InputTensor { width, height, data }
+}
+
+/// What a graph makes of a picture, and which of its operators are ours.
+fn tokens(onnx: &Path, patch: usize, size: [usize; 2], runtime: Runtime) -> (Array2<f32>, Rewritten) {
+    let model = BareModel {
+        onnx: onnx.to_owned(),
+        output: "last_hidden_state".into(),
+        patch,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+        input_sizes: vec![size],
+    };
+    let mut backbone = load_bare(&model, runtime).unwrap();
+    (backbone.tokens(&picture(size)).unwrap(), backbone.rewritten())
+}
+
+/// Mean and least cosine of rows.
+fn cosines(a: &Array2<f32>, b: &Array2<f32>) -> (f32, f32) {
+    let cosine =
+        |(a, b): (ndarray::ArrayView1<f32>, ndarray::ArrayView1<f32>)| a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt();
+    let all: Vec<f32> = a.rows().into_iter().zip(b.rows()).map(cosine).collect();
+    (all.iter().sum::<f32>() / all.len() as f32, all.iter().copied().fold(1.0, f32::min))
+}
+
+fn ours(threads: usize) -> Runtime {
+    Runtime { threads, backend: Backend::Int8 }
+}
+
+#[test]
+fn blocks_of_every_family_are_found_and_computed() {
+    for case in &CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = [[case.patch * 6, case.patch * 9], [case.patch * 13, case.patch * 5]];
+        let (_, onnx) = imported(case, &sizes, Kind::Tokens, folder.path());
+        for size in sizes {
+            let (expected, none) = tokens(&onnx, case.patch, size, Runtime::REFERENCE);
+            let (got, rewritten) = tokens(&onnx, case.patch, size, ours(1));
+            assert_eq!(none, Rewritten::default());
+            let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };
+            assert_eq!(rewritten, whole, "{} at {size:?}", case.checkpoint);
+            let (mean, least) = cosines(&got, &expected);
+            assert!(mean > 0.999 && least > 0.995, "{} at {size:?}: {mean} {least}", case.checkpoint);
+        }
+    }
+}
+
+/// The last block gives its keys, so that a linear layer stands alone.
+#[test]
+fn a_layer_on_its_own_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = [16 * 6, 16 * 9];
+    let (_, onnx) = imported(&CASES[0], &[size], Kind::Keys, folder.path());
+    let (expected, _) = tokens(&onnx, 16, size, Runtime::REFERENCE);
+    let (got, rewritten) = tokens(&onnx, 16, size, ours(1));
+    let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH - 1, mlps: DEPTH - 1, linears: 1 };
+    assert_eq!(rewritten, whole);
+    let (mean, least) = cosines(&got, &expected);
+    assert!(mean > 0.999 && least > 0.995, "{mean} {least}");
+}
+
+#[test]
+fn threads_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = [14 * 25, 14 * 23];
+    let (_, onnx) = imported(&CASES[3], &[size], Kind::Tokens, folder.path());
+    let (one, _) = tokens(&onnx, 14, size, ours(1));
+    for threads in [2, 3] {
+        let (many, _) = tokens(&onnx, 14, size, ours(threads));
+        assert_eq!(many, one, "{threads} threads");
+    }
+}
+
+/// A graph of convolutions is no transformer.
+#[test]
+fn what_is_not_recognised_is_left_alone() {
+    let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/bundled.onnx");
+    let (expected, _) = tokens(&onnx, 16, [240, 320], Runtime { threads: 1, ..Runtime::REFERENCE });
+    let (got, rewritten) = tokens(&onnx, 16, [240, 320], ours(1));
+    assert_eq!(rewritten, Rewritten::default());
+    assert_eq!(got, expected);
+}
+
+fn check(manifest: &Path, kernel: &str) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
+    command.args(["model", "check"]).arg(manifest).env("TAGALONG_CPU", kernel);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+/// Models in 8-bit integers, ours and ONNX Runtime's, give the features of their floats on each kernel.
+#[test]
+fn every_kernel_proves_a_quantized_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifest, _) = imported(&CASES[3], &[[14 * 6, 14 * 9]], Kind::Tokens, folder.path());
+    let quantize = Command::new(env!("CARGO_BIN_EXE_tagalong"))
+        .args(["model", "quantize", "--pictures", "2", "--name", "int8"])
+        .arg(&manifest)
+        .output()
+        .unwrap();
+    assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
+    let quantized = manifest.with_file_name("int8.toml");
+    let mut tried = 0;
+    for kernel in ["amx", "avx512vnni", "avx2", "i8mm", "dotprod", "neon", "scalar"] {
+        let (proved, text) = check(&quantized, kernel);
+        if !proved && text.contains("this processor has") {
+            continue;
+        }
+        assert!(proved, "{kernel}: {text}");
+        tried += 1;
+    }
+    assert!(tried > 0, "the portable kernel is always there");
+    let (proved, text) = check(&quantized, "abacus");
+    assert!(!proved && text.contains("TAGALONG_CPU=abacus: this processor has") && text.contains("scalar"), "{text}");
+}
+
+/// What ONNX Runtime's own tool makes of a graph: products of 8-bit integers with one scale for a whole tensor.
+#[test]
+fn products_that_others_quantized_are_found() {
+    let Some(python) = std::env::var_os("TAGALONG_REFERENCE_PYTHON").filter(|python| !python.is_empty()) else {
+        println!("skipped: TAGALONG_REFERENCE_PYTHON names no Python with onnxruntime");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let size = [14 * 6, 14 * 9];
+    let (_, onnx) = imported(&CASES[3], &[size], Kind::Tokens, folder.path());
+    let plain = folder.path().join("plain.onnx");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/quantize_dynamic.py");
+    let made = Command::new(python).arg(script).arg(&onnx).arg(&plain).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (expected, _) = tokens(&onnx, 14, size, Runtime::REFERENCE);
+    let (got, rewritten) = tokens(&plain, 14, size, Runtime { threads: 1, backend: Backend::Auto });
+    assert_eq!((rewritten.attentions, rewritten.mlps), (DEPTH, DEPTH));
+    let (mean, least) = cosines(&got, &expected);
+    assert!(mean > 0.998 && least > 0.99, "{mean} {least}");
+}
