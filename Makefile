@@ -1,8 +1,9 @@
 # make demo          see it work: no camera, no download, no configuration
 # make test          every check; what a change must pass
+# make test-arm      the backbone's kernels for ARM, on emulated processors
 # make test-camera   the daemon against the kernel's virtual camera, in a virtual machine
 # make test-service  the service under systemd, in a virtual machine
-# make bench         how fast it is
+# make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
 # make build         the program, target/release/tagalong
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
 
@@ -20,7 +21,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build test check-code run-tests check-docs test-camera test-service bench run-bench deny install uninstall clean
+.PHONY: demo build test check-code run-tests check-docs test-arm test-camera test-service bench run-bench deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -36,6 +37,7 @@ build:
 test:
 	scripts/setup.sh test
 	$(MAKE) --no-print-directory check-code
+	$(MAKE) --no-print-directory test-arm
 	$(MAKE) --no-print-directory run-tests
 	$(MAKE) --no-print-directory check-docs
 
@@ -51,6 +53,17 @@ run-tests:
 check-docs:
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps
 
+# Without dot products (Cortex-A57, the first Jetson Nano's), with them (A76, near to Orin's A78AE), and with matrix products.
+ARM := aarch64-unknown-linux-gnu
+test-arm:
+	scripts/setup.sh arm
+	for processor in cortex-a57 cortex-a76 max; do \
+		echo "$$processor:" && \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $$processor -L /usr/aarch64-linux-gnu" \
+		cargo test --release --locked --target $(ARM) --manifest-path tests/arm/Cargo.toml --target-dir target/arm || exit 1; \
+	done
+
 test-camera: build
 	scripts/setup.sh camera
 	capture_test=$$(cargo test --release --locked --no-run --message-format json --test camera_capture | \
@@ -61,8 +74,9 @@ test-service: build
 	scripts/setup.sh camera
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} ../shared/vm/vmrun.sh --systemd tests/vm/service.sh
 
-bench:
+bench: build
 	scripts/setup.sh bench
+	python3 benches/backbone/run.py --program $(PROGRAM) $(BENCH)
 	$(MAKE) --no-print-directory run-bench
 
 run-bench:

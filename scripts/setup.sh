@@ -1,11 +1,12 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`) or the camera test (`camera`) need and what is not
-# there yet: with apt-get where this user may, else it prints the line to run and stops. Run again, it does nothing.
+# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the camera test (`camera`) or the test of
+# kernels for ARM (`arm`) need and what is not there yet: with apt-get where this user may, else it prints the line to run and
+# stops. Run again, it does nothing.
 set -euo pipefail
 
 purpose=${1:-build}
-case $purpose in build | test | bench | camera) ;; *)
-    echo "usage: $0 build|test|bench|camera" >&2
+case $purpose in build | test | bench | camera | arm) ;; *)
+    echo "usage: $0 build|test|bench|camera|arm" >&2
     exit 64
     ;;
 esac
@@ -45,7 +46,15 @@ look() {
         want python3 has python3           # The Python client is tested.
         want systemd has systemd-analyze   # So are the units.
     fi
-    if needs_reference; then want python3-venv has_venv; fi
+    if [ "$purpose" = bench ] || needs_reference; then
+        want python3 has python3 # The engines that this one is compared with come from PyPI.
+        want python3-venv has_venv
+    fi
+    if [ "$purpose" = arm ]; then
+        want gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
+        want libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so.6
+        want qemu-user-static has qemu-aarch64-static
+    fi
     if [ "$purpose" = camera ]; then
         want qemu-system-x86 has qemu-system-x86_64
         want busybox-static has_static_busybox
@@ -88,6 +97,11 @@ if [ "$purpose" = test ]; then
     # A minimal toolchain comes without these.
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+fi
+
+if [ "$purpose" = arm ]; then
+    # A toolchain that did not come by rustup has it already, or the build says what is missing.
+    if has rustup; then rustup target add aarch64-unknown-linux-gnu; fi
 fi
 
 # NumPy and friends, apart from the machine's own Python.

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{LANES, Lanes, Pass};
+use super::weights::WEIGHTS;
 use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
 
 /// Rows and panels of a tile: 24 accumulators, 4 panels and a row's numbers in 32 registers.
@@ -125,35 +126,6 @@ unsafe fn tile<const R: usize, const P: usize>(left: Left, row: usize, right: Ri
             }
         }
     }
-}
-
-/// The weight of each level: see [`Lanes::store_weights`].
-static WEIGHTS: Table = Table(weights());
-
-#[repr(align(64))]
-struct Table([u8; 256]);
-
-impl std::ops::Deref for Table {
-    type Target = [u8; 256];
-
-    fn deref(&self) -> &[u8; 256] {
-        &self.0
-    }
-}
-
-/// 255 * 2^((level - 255) / 28), rounded; 0 for level 0.
-const fn weights() -> [u8; 256] {
-    // 2^(-1/28)
-    const STEP: f64 = 0.975_548_642_052_573_2;
-    let mut table = [0; 256];
-    let mut weight = 255.0f64;
-    let mut level = 255;
-    while level > 0 {
-        table[level] = (weight + 0.5) as u8;
-        weight *= STEP;
-        level -= 1;
-    }
-    table
 }
 
 /// Runs a pass with these instructions.

@@ -11,12 +11,20 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod panels;
 pub mod passes;
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod weights;
 
 use std::sync::OnceLock;
 
@@ -56,7 +64,7 @@ pub struct Right<'a> {
     pub panels: &'a [i8],
     /// (panels, 16), the sum of each column.
     pub sums: &'a [i32],
-    /// A multiple of [`DEPTH_STEP`].
+    /// A multiple of [`DEPTH_STEP`], and not 0: kernels look whether they are done after a step.
     pub depth: usize,
 }
 
@@ -110,7 +118,7 @@ impl<'k> Engaged<'k> {
     pub fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize) {
         let rows = left.rows.next_multiple_of(ROW_STEP);
         let panels = right.panel_count();
-        assert!(right.depth.is_multiple_of(DEPTH_STEP) && right.depth <= left.stride);
+        assert!(right.depth > 0 && right.depth.is_multiple_of(DEPTH_STEP) && right.depth <= left.stride);
         assert!(left.bytes.len() >= rows * left.stride && panels * PANEL <= stride && out.len() >= rows * stride);
         assert!(right.panels.len() == panels * PANEL * right.depth);
         // SAFETY: the sizes were just checked, and `new` called `enter` on this thread, since nothing here can be sent.
@@ -143,6 +151,8 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl LaneSet {
@@ -155,6 +165,8 @@ impl LaneSet {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => unsafe { avx512::run(pass) },
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => neon::run(pass),
         }
     }
 }
@@ -169,6 +181,12 @@ pub fn supported() -> &'static [Box<dyn Kernel>] {
             kernels.extend(amx::Amx::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
             kernels.extend(avx512::Avx512Vnni::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
             kernels.extend(avx2::Avx2::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            kernels.extend(i8mm::I8mm::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+            kernels.extend(dotprod::DotProd::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+            kernels.push(Box::new(neon::Neon));
         }
         kernels.push(Box::new(scalar::Scalar));
         kernels

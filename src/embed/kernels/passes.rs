@@ -301,7 +301,9 @@ impl Pass for FinishGated<'_> {
                     *value = sums.mul_add(scale.mul(column), L::load(&self.bias[half][at..]));
                 }
                 let [gate, value] = halves;
-                let sigmoid = L::splat(1.0).div(L::splat(1.0).add(exp2(gate.mul(L::splat(-LOG2_E)))));
+                // A gate of -88 is all but shut, and the exponential of what lies below is no float.
+                let exponent = gate.mul(L::splat(-LOG2_E)).min(L::splat(EXP2_LIMIT));
+                let sigmoid = L::splat(1.0).div(L::splat(1.0).add(exp2(exponent)));
                 gate.mul(sigmoid).mul(value).store(&mut out[at..]);
             }
         }
@@ -488,7 +490,10 @@ fn gelu<L: Lanes>(x: L) -> L {
     x.mul(sum.mul_add(within, L::splat(0.5)))
 }
 
-/// 2 to the power of x, to 2e-6 of itself; from 2^-125 on downwards, that.
+/// The largest number that may be given to [`exp2`]: beyond, what it would give soon is no float.
+const EXP2_LIMIT: f32 = 126.0;
+
+/// 2 to the power of x, at most [`EXP2_LIMIT`], to 2e-6 of itself; from 2^-125 on downwards, that.
 #[inline(always)]
 pub(super) fn exp2<L: Lanes>(x: L) -> L {
     // The best by relative error on [-1/2, 1/2].

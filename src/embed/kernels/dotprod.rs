@@ -1,0 +1,143 @@
+//! 64-bit Arm with the dot product: four 8-bit products a lane and instruction. Inline assembly, since the intrinsics
+//! are not stable.
+
+use std::arch::aarch64::*;
+use std::arch::{asm, is_aarch64_feature_detected};
+use std::array::from_fn;
+
+use super::neon::{start, store};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+
+pub struct DotProd(());
+
+impl DotProd {
+    pub fn new() -> Option<DotProd> {
+        is_aarch64_feature_detected!("dotprod").then_some(DotProd(()))
+    }
+}
+
+impl Kernel for DotProd {
+    fn name(&self) -> &'static str {
+        "dotprod"
+    }
+
+    // The instruction takes two signed numbers: unsigned ones are stored 128 smaller, and what that takes away comes
+    // back where a sum starts.
+    fn encoding(&self, sign: Sign) -> u8 {
+        match sign {
+            Sign::Signed => 0,
+            Sign::Unsigned => 0x80,
+        }
+    }
+
+    fn lanes(&self) -> LaneSet {
+        LaneSet(Set::Neon)
+    }
+
+    unsafe fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize) {
+        // SAFETY: `new` found the instruction.
+        unsafe { multiply(left, right, out, stride) }
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
+    for panel in 0..right.panel_count() {
+        let numbers = &right.panels[panel * PANEL * right.depth..][..PANEL * right.depth];
+        let start = start(&right.sums[panel * PANEL..], left.sign);
+        let mut row = 0;
+        while row < left.rows {
+            // Tiles have an even number of rows and are chosen so that the last one lacks one row at most, or is the
+            // only one: there is room for what it writes.
+            let out = &mut out[row * stride + panel * PANEL..];
+            row += match left.rows - row {
+                5 | 6 | 9.. => six_rows(left, row, numbers, start, out, stride),
+                _ => four_rows(left, row, numbers, start, out, stride),
+            };
+        }
+    }
+}
+
+/// Rows times a panel, four columns a register: rows from `row` on to `out`; how many they were.
+///
+/// Each row's next 16 numbers are in a register of its own, v0 to v5, of which the instruction takes four to multiply
+/// them with four numbers of each column. Columns take turns in v6 and v7, so that a load has the products of others to
+/// hide behind. What is left of 32 registers are the sums of six rows, the most: 96 products for 22 loads.
+macro_rules! tile {
+    ($name:ident, $rows:literal: $($row:literal $from:ident [$a:tt $b:tt $c:tt $d:tt],)*) => {
+        #[target_feature(enable = "neon,dotprod")]
+        fn $name(
+            left: Left,
+            row: usize,
+            panel: &[i8],
+            start: [int32x4_t; 4],
+            out: &mut [i32],
+            stride: usize,
+        ) -> usize {
+            let depth = panel.len() / PANEL;
+            let rows: [&[u8]; $rows] = from_fn(|r| &left.bytes[(row + r) * left.stride..][..depth]);
+            let mut sums = [start; $rows];
+            // SAFETY: the rows are as deep as the panel, a multiple of 64, and nothing beyond that depth is loaded.
+            unsafe {
+                asm!(
+                    "2:",
+                    $(concat!("ldr q", $row, ", [{", stringify!($from), "}, {k}]"),)*
+                    "ldr q6, [{panel}]",
+                    "ldr q7, [{panel}, #16]",
+                    ".irp four, 0, 1, 2, 3",
+                    $(concat!("sdot ", $a, ".4s, v6.16b, v", $row, ".4b[\\four]"),)*
+                    "ldr q6, [{panel}, #64 * \\four + 32]",
+                    $(concat!("sdot ", $b, ".4s, v7.16b, v", $row, ".4b[\\four]"),)*
+                    "ldr q7, [{panel}, #64 * \\four + 48]",
+                    $(concat!("sdot ", $c, ".4s, v6.16b, v", $row, ".4b[\\four]"),)*
+                    ".if \\four < 3",
+                    "ldr q6, [{panel}, #64 * \\four + 64]",
+                    ".endif",
+                    $(concat!("sdot ", $d, ".4s, v7.16b, v", $row, ".4b[\\four]"),)*
+                    ".if \\four < 3",
+                    "ldr q7, [{panel}, #64 * \\four + 80]",
+                    ".endif",
+                    ".endr",
+                    "add {k}, {k}, #16",
+                    "add {panel}, {panel}, #256",
+                    "cmp {k}, {depth}",
+                    "b.ne 2b",
+                    $($from = in(reg) rows[$row].as_ptr(),)*
+                    panel = inout(reg) panel.as_ptr() => _,
+                    k = inout(reg) 0usize => _,
+                    depth = in(reg) depth,
+                    $(
+                        inout($a) sums[$row][0], inout($b) sums[$row][1],
+                        inout($c) sums[$row][2], inout($d) sums[$row][3],
+                    )*
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+                    out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+                    options(nostack, readonly),
+                );
+            }
+            for (r, sums) in sums.into_iter().enumerate() {
+                store(sums, &mut out[r * stride..]);
+            }
+            $rows
+        }
+    };
+}
+
+tile!(
+    six_rows, 6:
+    0 row0 ["v8" "v9" "v10" "v11"],
+    1 row1 ["v12" "v13" "v14" "v15"],
+    2 row2 ["v16" "v17" "v18" "v19"],
+    3 row3 ["v20" "v21" "v22" "v23"],
+    4 row4 ["v24" "v25" "v26" "v27"],
+    5 row5 ["v28" "v29" "v30" "v31"],
+);
+
+// Without v8 to v15, of which a function must leave the lower halves as they were.
+tile!(
+    four_rows, 4:
+    0 row0 ["v16" "v17" "v18" "v19"],
+    1 row1 ["v20" "v21" "v22" "v23"],
+    2 row2 ["v24" "v25" "v26" "v27"],
+    3 row3 ["v28" "v29" "v30" "v31"],
+);

@@ -1,0 +1,4 @@
+#[path = "../../../src/embed/kernels/mod.rs"]
+pub mod kernels;
+#[path = "../../../src/embed/layers/mod.rs"]
+pub mod layers;
