@@ -1,8 +1,11 @@
-//! Our backbone as one row of `make bench-backbone`, which times it beside other engines.
+//! Our backbone as one row of `make bench`, which times it beside other engines.
 //!
 //! `backbone --engine tagalong|tract MODEL.onnx HEIGHTxWIDTH THREADS` reads the picture, (1, 3, height, width)
 //! little-endian 32-bit floats, from the file that `BENCH_INPUT` names, prints `ready`, and then answers the commands
 //! of `benches/backbone/peers.py`, which describes them.
+
+#[path = "backbone/peak.rs"]
+mod peak;
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let ["--engine", engine, model, size, threads] = args[..] else {
         // `cargo bench` and `cargo test` run every benchmark.
-        println!("the backbone is timed beside other engines: make bench-backbone");
+        println!("the backbone is timed beside other engines: make bench");
         return ExitCode::SUCCESS;
     };
     match serve(engine, model, size, threads) {
@@ -67,8 +70,12 @@ fn serve(engine: &str, model: &str, size: &str, threads: &str) -> Result<(), Box
                 answer("ok")?;
             }
             ("about", "") => answer(concat!("tagalong ", env!("CARGO_PKG_VERSION")))?,
+            ("peak", "") => {
+                let peaks: Vec<String> =
+                    peak::peaks().iter().map(|(name, peak)| format!("{name:?}: {peak:.1}")).collect();
+                answer(&format!("{{{}}}", peaks.join(", ")))?;
+            }
             ("quit", "") => break,
-            // `peak` too, until there is something to measure it with.
             _ => answer("unknown")?,
         }
     }
