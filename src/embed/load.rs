@@ -12,7 +12,7 @@ use super::onnx::OnnxFile;
 use super::tract::{OutputLayout, TractBackbone};
 use super::transform::Transform;
 use super::{
-    Backbone, BackboneSpec, Backend, EmbedError, ModelConfig, Precision, PreprocessError, Preprocessor, Runtime,
+    Backbone, BackboneSpec, EmbedError, ModelConfig, Precision, PreprocessError, Preprocessor, Rewritten, Runtime,
 };
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
@@ -77,11 +77,9 @@ pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
     let probe = manifest.input_sizes.iter().position(|size| *size == running).map(|at| &probes[at]);
     let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
     let cosine = probe_cosine(probe, &mut backbone).map_err(graph_error)?;
-    let least = match config.backend {
-        // Floats that are rounded at load are held to what a quantized model is.
-        Backend::Int8 => Precision::Int8.least_cosine(),
-        Backend::Auto | Backend::Reference => manifest.precision.least_cosine(),
-    };
+    // Floats that were rounded at load are held to what a quantized model is.
+    let rounded = backbone.rewritten() != Rewritten::default();
+    let least = if rounded { Precision::Int8.least_cosine() } else { manifest.precision.least_cosine() };
     if cosine.is_nan() || cosine < least {
         return Err(LoadError::Probe { path: onnx_path, cosine, least });
     }

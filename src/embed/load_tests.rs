@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::embed::Backend;
 use proptest::prelude::*;
 
 /// The bundled model's files in a folder of their own, and what a configuration says of it.

@@ -26,6 +26,7 @@ mod tests;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod weights;
 
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 pub use aligned::Aligned;
@@ -98,15 +99,17 @@ pub trait Kernel: Send + Sync {
     fn leave(&self) {}
 }
 
-/// A kernel that this thread is ready for.
+/// A kernel that this thread is ready for. One at a time: whichever ends first ends it for all.
 pub struct Engaged<'k> {
     kernel: &'k dyn Kernel,
+    /// What was made ready is this thread, and no other.
+    of_thread: PhantomData<*const ()>,
 }
 
 impl<'k> Engaged<'k> {
     pub fn new(kernel: &'k dyn Kernel) -> Engaged<'k> {
         kernel.enter();
-        Engaged { kernel }
+        Engaged { kernel, of_thread: PhantomData }
     }
 
     /// `out[r * stride + c]` is the product of row `r` of the left matrix with column `c` of the right one, exact.
@@ -119,7 +122,8 @@ impl<'k> Engaged<'k> {
         let rows = left.rows.next_multiple_of(ROW_STEP);
         let panels = right.panel_count();
         assert!(right.depth > 0 && right.depth.is_multiple_of(DEPTH_STEP) && right.depth <= left.stride);
-        assert!(left.bytes.len() >= rows * left.stride && panels * PANEL <= stride && out.len() >= rows * stride);
+        let holds = |length: usize, stride: usize| rows.checked_mul(stride).is_some_and(|needed| length >= needed);
+        assert!(holds(left.bytes.len(), left.stride) && panels * PANEL <= stride && holds(out.len(), stride));
         assert!(right.panels.len() == panels * PANEL * right.depth);
         // SAFETY: the sizes were just checked, and `new` called `enter` on this thread, since nothing here can be sent.
         unsafe { self.kernel.multiply(left, right, out, stride) }

@@ -63,15 +63,25 @@ impl Pass for QuantizeRows<'_> {
         let padded = width.next_multiple_of(STEP);
         let row = &mut row[..padded];
         row[width..].fill(0.0);
+        let mut found = [[0.0; 2]; TOGETHER];
         for r in 0..rows {
-            let from = &input[r * input_stride..][..width];
+            let row_at = |r: usize| &input[r * input_stride..][..width];
+            let from = row_at(r);
             let (most, numbers) = match before {
                 Before::Nothing if width == padded => (largest::<L>(from), from),
                 Before::Nothing => {
                     row[..width].copy_from_slice(from);
                     (largest::<L>(from), &*row)
                 }
-                Before::Norm(norm) => (normalise::<L>(from, norm, &mut row[..width]), &*row),
+                Before::Norm(norm) => {
+                    if r % TOGETHER == 0 {
+                        let last = rows - 1;
+                        let next =
+                            [row_at(r), row_at(last.min(r + 1)), row_at(last.min(r + 2)), row_at(last.min(r + 3))];
+                        found = moments::<L>(next, norm.epsilon);
+                    }
+                    (normalise::<L>(from, norm, found[r % TOGETHER], &mut row[..width]), &*row)
+                }
                 Before::Factors(factors) => (scale::<L>(from, factors, &mut row[..width]), &*row),
             };
             let scale = (most / LEVELS).max(f32::MIN_POSITIVE);
@@ -91,18 +101,41 @@ impl Pass for QuantizeRows<'_> {
     }
 }
 
-/// LayerNorm of one row; the largest magnitude of what it gives.
+/// Rows whose moments are found at once, so that none waits for another's sums.
+const TOGETHER: usize = 4;
+
+/// The mean of each row, and the inverse of its spread.
 #[inline(always)]
-fn normalise<L: Lanes>(from: &[f32], norm: Norm, to: &mut [f32]) -> f32 {
-    let width = from.len() as f32;
-    let sum = fold(from, |sum: L, part| sum.add(part), L::add);
-    let mean = L::splat(sum.sum() / width);
-    let centred_square = |sum: L, part: L| {
-        let centred = part.sub(mean);
-        centred.mul_add(centred, sum)
-    };
-    let squares = fold(from, centred_square, L::add);
-    let inverse = L::splat(1.0 / (squares.sum() / width + norm.epsilon).sqrt());
+fn moments<L: Lanes>(rows: [&[f32]; TOGETHER], epsilon: f32) -> [[f32; 2]; TOGETHER] {
+    let width = rows[0].len();
+    let mut sums = [L::splat(0.0); TOGETHER];
+    for at in (0..width).step_by(LANES) {
+        for (sum, row) in sums.iter_mut().zip(&rows) {
+            *sum = sum.add(L::load(&row[at..]));
+        }
+    }
+    let mut means = [0.0; TOGETHER];
+    for (mean, sum) in means.iter_mut().zip(sums) {
+        *mean = sum.sum() / width as f32;
+    }
+    let mut squares = [L::splat(0.0); TOGETHER];
+    for at in (0..width).step_by(LANES) {
+        for ((sum, row), mean) in squares.iter_mut().zip(&rows).zip(means) {
+            let centred = L::load(&row[at..]).sub(L::splat(mean));
+            *sum = centred.mul_add(centred, *sum);
+        }
+    }
+    let mut moments = [[0.0; 2]; TOGETHER];
+    for ((moments, squares), mean) in moments.iter_mut().zip(squares).zip(means) {
+        *moments = [mean, 1.0 / (squares.sum() / width as f32 + epsilon).sqrt()];
+    }
+    moments
+}
+
+/// LayerNorm of one row with its moments; the largest magnitude of what it gives.
+#[inline(always)]
+fn normalise<L: Lanes>(from: &[f32], norm: Norm, [mean, inverse]: [f32; 2], to: &mut [f32]) -> f32 {
+    let (mean, inverse) = (L::splat(mean), L::splat(inverse));
     let constants = norm.gamma.chunks_exact(LANES).zip(norm.beta.chunks_exact(LANES));
     for ((from, to), (gamma, beta)) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)).zip(constants) {
         L::load(from).sub(mean).mul(inverse).mul_add(L::load(gamma), L::load(beta)).store(to);
@@ -159,7 +192,8 @@ impl Pass for NormRows<'_> {
         let width = self.norm.gamma.len();
         let row = &mut self.row[..width];
         for from in self.rows.chunks_exact_mut(width) {
-            normalise::<L>(from, self.norm, row);
+            let [found, ..] = moments::<L>([&*from; TOGETHER], self.norm.epsilon);
+            normalise::<L>(from, self.norm, found, row);
             from.copy_from_slice(row);
         }
     }
@@ -398,6 +432,10 @@ impl Softmax<'_> {
                     *level = level.mul_add(scale, offset);
                 }
                 L::store_weights(levels, &mut weights[v * STEP..], encoding);
+            }
+            if MASKED {
+                // A query of zeros has a scale so small that the mask is lost in it.
+                weights[valid..].fill(encoding);
             }
             block_total[r] = L::sum_bytes(weights, encoding);
         }

@@ -6,8 +6,8 @@ use crate::embed::kernels::{Aligned, Engaged, Left, PANEL, Panels, Sign};
 
 /// Rows that are worked on together: they stay in the second cache while the weights pass by.
 pub const ROWS: usize = 64;
-/// Columns of a product before its floats are made: the sums stay in the first cache.
-pub const COLUMNS: usize = 64;
+/// Columns of a product before its floats are made: the sums stay near, and a product is long enough to be worth its start.
+pub const COLUMNS: usize = 128;
 
 /// LayerNorm's constants.
 #[derive(Clone, Debug, PartialEq)]

@@ -117,6 +117,33 @@ fn attention_is_what_floats_make_of_it() {
     });
 }
 
+/// Queries of zeros look at all tokens alike, and at nothing that only fills up a block.
+#[test]
+fn a_query_of_zeros_takes_the_mean() {
+    let (tokens, width) = (65, 64);
+    let sizes = AttentionSizes { heads: 1, width, used: width };
+    let numbers = &mut Numbers(3);
+    each_kernel(|kernel| {
+        let numbers = &mut Numbers(numbers.0);
+        let norm = norm(numbers, width);
+        let (mut qkv, mut weights) = linear(numbers, width, 3 * width, Before::Norm(norm.clone()));
+        qkv.scales[..width].fill(0.0);
+        qkv.bias[..width].fill(0.0);
+        weights.chunks_exact_mut(3 * width).for_each(|row| row[..width].fill(0.0));
+        let (proj, proj_weights) = linear(numbers, width, width, Before::Nothing);
+        let attention = Attention { sizes, qkv, scale: 0.125, proj };
+        let before = numbers.many(tokens * width, 1.0);
+        let qkv = times(&normed(&norm, &before), &weights, &attention.qkv.bias);
+        let change = times(&attended(sizes, &qkv, 0.125), &proj_weights, &attention.proj.bias);
+        let expected: Vec<f32> = before.iter().zip(change).map(|(a, b)| a + b).collect();
+        let workers = Workers::new(kernel, 1).unwrap();
+        let mut got = before.clone();
+        attention.run_on_residual(&workers, &mut Tokens::default(), &mut got);
+        let error = error(&got, &expected, &before);
+        assert!(error < 0.03, "{}: {error}", kernel.name());
+    });
+}
+
 /// A key that takes half of all attention must not round away the other half, which thousands share.
 #[test]
 fn a_diffuse_tail_beside_a_peak_is_kept() {

@@ -26,7 +26,8 @@ use recognise::{Reader, Residual};
 /// Which products become ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Those that the graph computes in 8-bit integers; its floats stay floats.
+    /// Layers that the graph computes in 8-bit integers, and around them attention and the patch embedding; layers that it
+    /// computes in floats stay so.
     Quantized,
     /// Floats too: their weights are rounded to 8 bits at load.
     All,

@@ -1,8 +1,9 @@
 //! Attention: queries, keys and values from linear layers of one LayerNorm, softmax, and the layer behind it.
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::axes::Axis;
 use tract_onnx::tract_core::ops::einsum::EinSum;
-use tract_onnx::tract_core::ops::nn::Softmax;
+use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
 use super::linear::{LinearRef, Matrix};
 use super::view::View;
@@ -34,25 +35,42 @@ impl Reader<'_> {
         if last.factors.is_some() {
             return None;
         }
-        let &[frames, tokens, width] = &self.shape(from)?[..] else { return None };
+        let &[frames, _, width] = &self.shape(from)?[..] else { return None };
         let attended = self.before_reshapes(last.input);
         let (einsum, &[weights, values]) = self.op::<EinSum>(attended)? else { return None };
         let roles = self.roles(einsum, attended, [weights, values])?;
         let softmaxed = self.before_reshapes(weights);
         let (softmax, &[scores]) = self.op::<Softmax>(softmaxed)? else { return None };
         let rank = self.shape(softmaxed)?.len();
-        if softmax.axes[..] != [rank - 1] || softmax.quant_output_dt.is_some() || last.inputs != width {
+        if softmax.axes[..] != [rank - 1]
+            || !matches!(softmax.kind, SoftmaxKind::Softmax)
+            || softmax.quant_output_dt.is_some()
+            || last.inputs != width
+        {
             return None;
         }
         // Heads side by side in each token's row, as the layer behind takes them.
-        let &[token_axis, head_axis, width_axis] = &self.long_axes(einsum, attended)?[..] else { return None };
+        let &[token_axis, head_axis, width_axis] = &self.long_axes(einsum, attended, |axis| &axis.outputs[0])?[..]
+        else {
+            return None;
+        };
         if [token_axis, head_axis, width_axis] != [roles.first, roles.heads, roles.second] {
             return None;
         }
         let values = self.part(einsum, 1, values, [roles.summed, roles.heads, roles.second], &mut covered)?;
         let (scores, scale) = self.scaled(scores);
         let (product, &[queries, keys]) = self.op::<EinSum>(self.before_reshapes(scores))? else { return None };
-        let roles = self.roles(product, self.before_reshapes(scores), [queries, keys])?;
+        let scores_outlet = self.before_reshapes(scores);
+        let of_weights = self.long_axes(einsum, weights, |axis| &axis.inputs[0])?;
+        let kept = [roles.heads, roles.first].map(|role| of_weights.iter().position(|axis| *axis == role));
+        let last_of_weights = of_weights.last() == Some(&roles.summed);
+        let roles = self.roles(product, scores_outlet, [queries, keys])?;
+        // The softmax goes over the keys, and its heads and queries are the scores'.
+        let of_scores = self.long_axes(product, scores_outlet, |axis| &axis.outputs[0])?;
+        let made = [roles.heads, roles.first].map(|role| of_scores.iter().position(|axis| *axis == role));
+        if made != kept || !last_of_weights || of_scores.last() != Some(&roles.second) {
+            return None;
+        }
         let (queries, of_queries) = self.scaled(queries);
         let (keys, of_keys) = self.scaled(keys);
         let queries = self.part(product, 0, queries, [roles.first, roles.heads, roles.summed], &mut covered)?;
@@ -60,11 +78,13 @@ impl Reader<'_> {
         let parts = [queries, keys, values];
         let (heads, used) = (parts[0].heads, parts[0].width);
         let sizes = AttentionSizes { heads, width: used.next_multiple_of(PANEL), used };
-        let alike = parts
-            .iter()
-            .all(|part| (part.heads, part.width) == (heads, used) && part.layer.input == parts[0].layer.input);
+        let alike = parts.iter().all(|part| {
+            let plain = part.layer.factors.is_none() && part.layer.input == parts[0].layer.input;
+            plain && (part.heads, part.width) == (heads, used)
+        });
+        let scale = scale * of_queries * of_keys;
         // Frames are attended to one by one; a batch in one product is what tract makes of it, and is left to it.
-        if !alike || frames != 1 || heads * used != width || tokens == 0 {
+        if !alike || frames != 1 || heads * used != width || !scale.is_normal() || scale < 0.0 {
             return None;
         }
         let norm = self.norm_of(&parts[0].layer, from, &mut covered)?;
@@ -73,29 +93,34 @@ impl Reader<'_> {
         let qkv = qkv.pack(Before::Norm(norm))?;
         let proj = last.build(None, Before::Nothing)?;
         covered.extend([attended.node, softmaxed.node, scores.node]);
-        let attention = Attention { sizes, qkv, scale: scale * of_queries * of_keys, proj };
+        let attention = Attention { sizes, qkv, scale, proj };
         Some(Residual::Attention { from, attention, covered })
     }
 
     /// What is multiplied with constants, and their product.
     fn scaled(&self, outlet: OutletId) -> (OutletId, f32) {
-        for [inside, constant] in self.either(outlet, "Mul") {
-            if let Some(by) = self.constant(constant).filter(|tensor| tensor.len() == 1)
-                && let Ok(by) = by.cast_to_scalar::<f32>()
-            {
-                let (inside, rest) = self.scaled(inside);
-                return (inside, by * rest);
-            }
+        let one = |[inside, constant]: [OutletId; 2]| {
+            let by = self.constant(constant).filter(|tensor| tensor.len() == 1)?.cast_to_scalar::<f32>().ok()?;
+            Some((inside, by))
+        };
+        let (mut outlet, mut scale) = (outlet, 1.0);
+        while let Some((inside, by)) = self.either(outlet, "Mul").into_iter().find_map(one) {
+            (outlet, scale) = (inside, scale * by);
         }
-        (outlet, 1.0)
+        (outlet, scale)
     }
 
-    /// The axes of a product's result that are longer than one, in their order.
-    fn long_axes(&self, einsum: &EinSum, outlet: OutletId) -> Option<Vec<char>> {
+    /// The axes of a product's input or result that are longer than one, in their order.
+    fn long_axes(
+        &self,
+        einsum: &EinSum,
+        outlet: OutletId,
+        places: impl Fn(&Axis) -> &TVec<usize>,
+    ) -> Option<Vec<char>> {
         let shape = self.shape(outlet)?;
         let mut axes: Vec<(usize, char)> = Vec::new();
         for axis in einsum.axes.iter_all_axes() {
-            if let Some(at) = axis.outputs[0].first().filter(|at| shape[**at] > 1) {
+            if let Some(at) = places(axis).first().filter(|at| shape[**at] > 1) {
                 axes.push((*at, axis.repr));
             }
         }
@@ -122,7 +147,7 @@ impl Reader<'_> {
                 return None;
             }
         }
-        // A single head has no axis that is longer than one.
+        // A single head has no axis that is longer than one, and is left to tract.
         Some(Roles { heads: heads?, first: first?, second: second?, summed: summed? })
     }
 

@@ -5,10 +5,15 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use super::{Reader, Scope};
+use super::{MOST_NODES, Reader, Scope};
 use crate::embed::kernels::Panels;
 use crate::embed::kernels::passes::LEVELS;
 use crate::embed::layers::{Before, Linear};
+
+/// Most numbers that a product sums up: so many of the largest magnitude fit into 32 bits.
+const MOST_INPUTS: usize = 1 << 17;
+/// Most multiplications around a product in integers.
+const MOST_FACTORS: usize = 16;
 
 /// A linear layer in the graph. Rows are all axes of its input but those that it sums over.
 pub struct LinearRef {
@@ -36,7 +41,7 @@ enum Weights {
 }
 
 impl Weights {
-    /// Number `index` of the matrix, whole numbers as floats.
+    /// Row `row` of the matrix, whole numbers as floats.
     fn row(&self, row: usize, outputs: usize, to: &mut [f32]) -> TractResult<()> {
         let range = row * outputs..(row + 1) * outputs;
         match self {
@@ -145,10 +150,11 @@ impl Matrix {
         self
     }
 
-    /// None where the sides are no multiples of 16.
+    /// None where the sides are no multiples of 16, or sums would not fit into 32 bits.
     pub fn pack(self, before: Before) -> Option<Linear> {
         let Matrix { numbers, inputs, scales, bias } = self;
-        if !inputs.is_multiple_of(16) || !scales.len().is_multiple_of(16) || scales.is_empty() {
+        let whole = inputs.is_multiple_of(16) && scales.len().is_multiple_of(16);
+        if !whole || inputs == 0 || inputs > MOST_INPUTS || scales.is_empty() {
             return None;
         }
         let weights = Panels::pack(&numbers, inputs, scales.len());
@@ -161,6 +167,9 @@ impl Reader<'_> {
     pub(super) fn linear(&self, outlet: OutletId, covered: &mut Vec<usize>) -> Option<LinearRef> {
         let outputs = *self.shape(outlet)?.last()?;
         covered.push(outlet.node);
+        if covered.len() > MOST_NODES {
+            return None;
+        }
         for [inside, constant] in self.either(outlet, "Add") {
             if let Some(bias) = self.vector(constant, outputs) {
                 let mut layer = self.linear(inside, covered)?;
@@ -285,6 +294,9 @@ impl Reader<'_> {
         let mut nodes = Vec::new();
         let mut open = vec![outlet];
         while let Some(outlet) = open.pop() {
+            if nodes.len() > MOST_FACTORS {
+                return None;
+            }
             let outlet = self.before_reshapes(outlet);
             if let Some(&[a, b]) = self.inputs_of(outlet, "Mul") {
                 nodes.push(outlet.node);
@@ -304,6 +316,10 @@ impl Reader<'_> {
             }
         }
         let (product, token) = (product?, token?);
+        // One for each row, or for all.
+        if *self.shape(token)?.last().unwrap_or(&1) != 1 {
+            return None;
+        }
         let (einsum, inputs) = self.op::<EinSum>(product)?;
         let &[a, b, bias, a_zero, _, b_zero, ..] = inputs else { return None };
         if self.fact_type(product)? != i32::datum_type() || !self.all_zero(bias) {
@@ -349,7 +365,10 @@ impl Reader<'_> {
             let fits = integers.slot == 0 && zero == OutletId::new(node.id, 2) && scale == OutletId::new(node.id, 1);
             return fits.then_some(node.inputs[0]);
         }
-        let (_, inputs) = self.op::<Cast>(integers)?;
+        let (cast, inputs) = self.op::<Cast>(integers)?;
+        if cast.to != i8::datum_type() {
+            return None;
+        }
         let &[scaled] = self.inputs_of(inputs[0], "RoundHalfToEven")? else { return None };
         if !self.all_zero(zero) {
             return None;

@@ -21,6 +21,9 @@ use crate::embed::kernels::passes::Then;
 use crate::embed::layers::{Activation, Attention, Before, Linear, Mlp, NormWeights};
 use linear::{LinearRef, Matrix};
 
+/// Most nodes of one pattern: a file may chain more than a stack holds.
+const MOST_NODES: usize = 256;
+
 /// A decluttered graph, and what may be taken from it.
 pub struct Reader<'m> {
     model: &'m TypedModel,
@@ -63,7 +66,7 @@ impl<'m> Reader<'m> {
         match self.op::<Cast>(outlet) {
             // Before a graph is decluttered, casts from a type to itself stand in it.
             Some((cast, inputs)) if cast.to == self.model.outlet_fact(inputs[0]).ok()?.datum_type => {
-                self.constant(inputs[0])
+                self.model.outlet_fact(inputs[0]).ok()?.konst.as_ref()
             }
             _ => fact.konst.as_ref(),
         }
@@ -94,10 +97,11 @@ impl<'m> Reader<'m> {
 
     /// What lies before operators that only add or remove axes of one, and reshapes that keep the order of numbers.
     fn before_reshapes(&self, outlet: OutletId) -> OutletId {
-        match self.op::<AxisOp>(outlet) {
-            Some((AxisOp::Add(_) | AxisOp::Rm(_) | AxisOp::Reshape(..), inputs)) => self.before_reshapes(inputs[0]),
-            _ => outlet,
+        let mut outlet = outlet;
+        while let Some((AxisOp::Add(_) | AxisOp::Rm(_) | AxisOp::Reshape(..), inputs)) = self.op::<AxisOp>(outlet) {
+            outlet = inputs[0];
         }
+        outlet
     }
 
     /// LayerNorm over the last axis, and what it takes.
@@ -145,7 +149,9 @@ impl<'m> Reader<'m> {
             let mut covered = vec![outlet.node];
             let last = self.linear(change, &mut covered)?;
             // tokens and width: what is added must be as the stream is
-            (self.shape(outlet)? == self.shape(from)? && last.outputs == *self.shape(from)?.last()?).then_some(())?;
+            let shape = self.shape(from)?;
+            let alike = self.shape(outlet)? == shape && self.shape(change)? == shape;
+            (alike && last.outputs == *shape.last()?).then_some(())?;
             self.mlp(from, &last, covered.clone()).or_else(|| self.attention(from, &last, covered))
         })
     }
@@ -208,7 +214,7 @@ impl<'m> Reader<'m> {
         }
         let (taken, norm, nodes) = self.norm(layer.input)?;
         covered.extend(nodes);
-        (taken == from).then_some(norm)
+        (taken == from && norm.gamma.len() == layer.inputs).then_some(norm)
     }
 
     /// A linear layer on its own, with the LayerNorm before it and the GELU after it.
@@ -218,7 +224,9 @@ impl<'m> Reader<'m> {
             Some(&[inside]) => (self.linear(inside, &mut covered)?, Then::Gelu),
             _ => (self.linear(outlet, &mut covered)?, Then::Store),
         };
-        match self.norm(layer.input).filter(|_| layer.factors.is_none()) {
+        let norm =
+            self.norm(layer.input).filter(|(_, norm, _)| layer.factors.is_none() && norm.gamma.len() == layer.inputs);
+        match norm {
             Some((from, norm, nodes)) => {
                 covered.extend(nodes);
                 Some((from, layer.build(None, Before::Norm(norm))?, then, covered))

@@ -4,12 +4,16 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec};
+use tract_onnx::tract_core::ops::nn::DataFormat;
 
 use super::super::operators::SeamOp;
 use super::Reader;
 use super::linear::Matrix;
 use crate::embed::kernels::passes::LEVELS;
 use crate::embed::layers::{Before, PatchEmbedding};
+
+/// Most additions and concatenations behind a patch embedding.
+const MOST_ADDED: usize = 16;
 
 impl Reader<'_> {
     /// Whether a value is a patch embedding's, a row for each patch, and nothing more.
@@ -19,12 +23,17 @@ impl Reader<'_> {
 
     /// The tokens that the first block takes, and the picture that they are made of.
     pub fn patches(&self, outlet: OutletId) -> Option<(OutletId, PatchEmbedding, Vec<usize>)> {
+        self.patches_within(outlet, MOST_ADDED)
+    }
+
+    fn patches_within(&self, outlet: OutletId, depth: usize) -> Option<(OutletId, PatchEmbedding, Vec<usize>)> {
+        let depth = depth.checked_sub(1)?;
         let &[1, tokens, width] = &self.shape(outlet)?[..] else { return None };
         // Constants for all tokens on top of what is inside.
         for [inside, constant] in self.either(outlet, "Add") {
             let added = self.constant(constant).filter(|tensor| tensor.shape() == [1, tokens, width]);
             if let Some(added) = added
-                && let Some((from, mut patches, mut covered)) = self.patches(inside)
+                && let Some((from, mut patches, mut covered)) = self.patches_within(inside, depth)
             {
                 let added = added.try_as_plain_ram().ok()?;
                 let added = added.as_slice::<f32>().ok()?;
@@ -35,7 +44,7 @@ impl Reader<'_> {
         }
         if let Some((concat, inputs)) = self.op::<TypedConcat>(outlet) {
             let (last, prefix) = inputs.split_last()?;
-            let (from, mut patches, mut covered) = self.patches(*last).filter(|_| concat.axis == 1)?;
+            let (from, mut patches, mut covered) = self.patches_within(*last, depth).filter(|_| concat.axis == 1)?;
             let mut before = Vec::new();
             for outlet in prefix {
                 let tensor = self.constant(*outlet).filter(|tensor| tensor.datum_type() == f32::datum_type())?;
@@ -48,7 +57,7 @@ impl Reader<'_> {
             return (patches.added.len() == tokens * width).then_some((from, patches, covered));
         }
         if let Some((_, inputs)) = self.op::<SeamOp>(outlet) {
-            let (from, patches, mut covered) = self.patches(inputs[0])?;
+            let (from, patches, mut covered) = self.patches_within(inputs[0], depth)?;
             covered.push(outlet.node);
             return Some((from, patches, covered));
         }
@@ -64,6 +73,7 @@ impl Reader<'_> {
         let pool = &conv.pool_spec;
         let plain = conv.kernel_fmt == KernelFormat::OIHW
             && conv.group == 1
+            && pool.data_format == DataFormat::NCHW
             && conv.q_params.is_none()
             && pool.strides.as_deref() == Some(&[patch, patch])
             && pool.dilations.as_ref().is_none_or(|dilations| dilations.iter().all(|d| *d == 1))
@@ -72,8 +82,8 @@ impl Reader<'_> {
                 PaddingSpec::Explicit(before, after) => before.iter().chain(after).all(|p| *p == 0),
                 _ => false,
             };
-        let &[1, _, height, columns] = &self.shape(picture)?[..] else { return None };
-        let whole = height.is_multiple_of(patch) && columns.is_multiple_of(patch);
+        let &[1, of_picture, height, columns] = &self.shape(picture)?[..] else { return None };
+        let whole = of_picture == channels && height.is_multiple_of(patch) && columns.is_multiple_of(patch);
         if !plain || !whole || patch != across || outputs != width || kernels.datum_type() != f32::datum_type() {
             return None;
         }

@@ -6,6 +6,9 @@ use tract_onnx::tract_core::ops::array::{Gather, Slice};
 
 use super::Reader;
 
+/// Most operators between a value and what it is a window on.
+const MOST_MOVES: usize = 32;
+
 /// A value as a window on another: a number's place is `offset` plus the sum of its coordinates times the strides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
@@ -53,9 +56,14 @@ impl View {
 impl Reader<'_> {
     /// `outlet` as a window on the value that it is made of by operators that only move numbers.
     pub fn view(&self, outlet: OutletId) -> Option<View> {
+        self.view_within(outlet, MOST_MOVES)
+    }
+
+    fn view_within(&self, outlet: OutletId, depth: usize) -> Option<View> {
+        let depth = depth.checked_sub(1)?;
         let node = self.node(outlet);
         if let Some(op) = node.op_as::<AxisOp>() {
-            let mut view = self.view(node.inputs[0])?;
+            let mut view = self.view_within(node.inputs[0], depth)?;
             match op {
                 AxisOp::Add(at) => view.axes.insert(*at, (1, 0)),
                 AxisOp::Rm(at) => drop(view.axes.remove(*at)),
@@ -72,7 +80,7 @@ impl Reader<'_> {
             return Some(view);
         }
         if let Some(slice) = node.op_as::<Slice>() {
-            let mut view = self.view(node.inputs[0])?;
+            let mut view = self.view_within(node.inputs[0], depth)?;
             let (start, end) = (slice.start.to_usize().ok()?, slice.end.to_usize().ok()?);
             view.offset += start * view.axes[slice.axis].1;
             view.axes[slice.axis].0 = end - start;
@@ -84,7 +92,7 @@ impl Reader<'_> {
             if index.rank() != 0 {
                 return None;
             }
-            let mut view = self.view(node.inputs[0])?;
+            let mut view = self.view_within(node.inputs[0], depth)?;
             let (length, stride) = view.axes.remove(gather.axis);
             let index = index.cast_to_scalar::<i64>().ok()?;
             let index = if index < 0 { index + length as i64 } else { index };
