@@ -156,6 +156,10 @@ fn every_kernel_proves_a_quantized_model() {
         .unwrap();
     assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
     let quantized = manifest.with_file_name("int8.toml");
+    let auto = Runtime { threads: 1, backend: Backend::Auto };
+    let (_, rewritten) = tokens(&quantized.with_extension("onnx"), 14, [14 * 6, 14 * 9], auto);
+    let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };
+    assert_eq!(rewritten, whole);
     let mut tried = 0;
     for kernel in ["amx", "avx512vnni", "avx2", "i8mm", "dotprod", "neon", "scalar"] {
         let (proved, text) = check(&quantized, kernel);

@@ -20,8 +20,8 @@ use crate::types::{Features, InputTensor, PatchGrid};
 pub struct TractBackbone {
     spec: BackboneSpec,
     layout: OutputLayout,
-    /// Parsed, its shapes still open, with the wanted output only.
-    model: InferenceModel,
+    /// Parsed, its shapes still open, with the wanted output only; let go of where it serves one input size.
+    model: Option<InferenceModel>,
     arithmetic: Arithmetic,
     /// One for each of the spec's grids.
     plans: Vec<Option<Plan>>,
@@ -111,6 +111,7 @@ impl TractBackbone {
         spec.kernel = arithmetic.kernel(plan.rewritten);
         let mut plans: Vec<Option<Plan>> = spec.grids.iter().map(|_| None).collect();
         plans[0] = Some(plan);
+        let model = (spec.grids.len() > 1).then_some(model);
         Ok(TractBackbone { spec, layout, model, arithmetic, plans, untransformed: Vec::new() })
     }
 
@@ -167,7 +168,8 @@ impl TractBackbone {
         let plan = match &mut self.plans[index] {
             Some(plan) => plan,
             none => {
-                let plan = make_plan(&self.model, &self.layout, grid, &self.arithmetic).map_err(EmbedError::Runtime)?;
+                let model = self.model.as_ref().expect("it is kept for a second size");
+                let plan = make_plan(model, &self.layout, grid, &self.arithmetic).map_err(EmbedError::Runtime)?;
                 if self.layout.outputs(plan.dim) != self.spec.dim {
                     return Err(EmbedError::Output("has another length at this input size".into()));
                 }

@@ -101,12 +101,15 @@ fn attention_is_what_floats_make_of_it() {
             let dim = heads * width;
             let norm = norm(numbers, dim);
             let (qkv, qkv_weights) = linear(numbers, dim, 3 * dim, Before::Norm(norm.clone()));
-            let (proj, proj_weights) = linear(numbers, dim, dim, Before::Nothing);
+            let factors = numbers.many(dim, 0.5).iter().map(|v| 1.0 + v).collect::<Vec<f32>>();
+            let (proj, proj_weights) = linear(numbers, dim, dim, Before::Factors(factors.clone()));
             let sizes = AttentionSizes { heads, width, used: width };
             let attention = Attention { sizes, qkv, scale: sharpness / (width as f32).sqrt(), proj };
             let before = numbers.many(tokens * dim, 1.0);
             let qkv = times(&normed(&norm, &before), &qkv_weights, &attention.qkv.bias);
-            let change = times(&attended(sizes, &qkv, attention.scale), &proj_weights, &attention.proj.bias);
+            let gathered = attended(sizes, &qkv, attention.scale);
+            let scaled: Vec<f32> = gathered.iter().zip(factors.iter().cycle()).map(|(v, by)| v * by).collect();
+            let change = times(&scaled, &proj_weights, &attention.proj.bias);
             let expected: Vec<f32> = before.iter().zip(change).map(|(a, b)| a + b).collect();
             let workers = Workers::new(kernel, 1).unwrap();
             let mut got = before.clone();

@@ -32,9 +32,6 @@ struct Roles {
 impl Reader<'_> {
     /// The attention whose output `last` takes, on the residual stream `from`.
     pub(super) fn attention(&self, from: OutletId, last: &LinearRef, mut covered: Vec<usize>) -> Option<Residual> {
-        if last.factors.is_some() {
-            return None;
-        }
         let &[frames, _, width] = &self.shape(from)?[..] else { return None };
         let attended = self.before_reshapes(last.input);
         let (einsum, &[weights, values]) = self.op::<EinSum>(attended)? else { return None };
@@ -91,7 +88,7 @@ impl Reader<'_> {
         let matrix = |part: &Part| Some(part.layer.matrix(Some(&part.columns)).ok()?.filled(used, sizes.width));
         let qkv = parts.iter().map(matrix).collect::<Option<Vec<Matrix>>>()?.into_iter().reduce(Matrix::beside)?;
         let qkv = qkv.pack(Before::Norm(norm))?;
-        let proj = last.build(None, Before::Nothing)?;
+        let proj = last.build(None, last.before())?;
         covered.extend([attended.node, softmaxed.node, scores.node]);
         let attention = Attention { sizes, qkv, scale, proj };
         Some(Residual::Attention { from, attention, covered })
