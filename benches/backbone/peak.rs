@@ -36,7 +36,7 @@ pub fn peaks() -> Vec<(&'static str, f64)> {
 }
 
 /// GOP/s of a loop whose round has so many operations.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "no loop is written for other processors yet")]
 fn fastest(operations: u64, run: impl Fn()) -> f64 {
     let time = || {
         let start = Instant::now();
