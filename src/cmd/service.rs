@@ -16,6 +16,7 @@ use crate::pipeline::{Daemon, Prepared};
 use crate::serve::{Activated, Hello, HelloCamera, Server, Sink};
 use crate::shutdown::{self, Request};
 use crate::state::TrackIds;
+use crate::stats::give_back_memory;
 
 /// How often the main thread looks after the watchdog, the greeting and the summary.
 const ROUND: Duration = Duration::from_millis(200);
@@ -32,7 +33,9 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let activated = Activated::from_environment()?;
     let requests = shutdown::requests().context("signals cannot be received")?;
     // A model that is refused stays refused: the service manager is told not to start the daemon over and over.
-    let backbone = embed::load(&config.model).map_err(|error| failure(Kind::Config, error))?;
+    let packed = config.state_dir.join("packed");
+    let backbone = embed::load_kept(&config.model, &packed).map_err(|error| failure(Kind::Config, error))?;
+    give_back_memory();
     let grid = backbone.spec().grids[0];
     let ids = TrackIds::open(&config.state_dir)?;
     log::info!(

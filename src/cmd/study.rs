@@ -192,7 +192,7 @@ fn try_to_write(folder: &Path) -> io::Result<()> {
 /// Loaded as the daemon would: one that fails its probe is refused.
 fn model(name: &str) -> anyhow::Result<Model> {
     let config = ModelConfig { manifest: name.into(), input: "auto".into(), threads: 0, backend: Backend::Auto };
-    Ok(Model::new(load_tract(&config).map_err(connect::refused)?))
+    Ok(Model::new(load_tract(&config, None).map_err(connect::refused)?))
 }
 
 fn run(extractor: &mut dyn Extractor, sequences: &[Sequence], plan: &Plan) -> anyhow::Result<ModelStudy> {

@@ -1,32 +1,17 @@
 //! From a manifest to a backbone that has proved itself.
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
+use super::files::{MAX_ONNX, ModelFiles, hex_digest, read};
 use super::manifest::Manifest;
 use super::onnx::OnnxFile;
-use super::tract::{OutputLayout, TractBackbone};
+use super::packed::Packed;
+use super::tract::{OutputLayout, Source, Start, TractBackbone};
 use super::transform::Transform;
 use super::{
     Backbone, BackboneSpec, EmbedError, ModelConfig, Precision, PreprocessError, Preprocessor, Rewritten, Runtime,
 };
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
-
-/// The model that is part of the program.
-const BUNDLED: &str = "bundled";
-const BUNDLED_MANIFEST: &str = include_str!("../../models/bundled.toml");
-const BUNDLED_ONNX: &[u8] = include_bytes!("../../models/bundled.onnx");
-const BUNDLED_PROBE: &[u8] = include_bytes!("../../models/bundled.probe");
-
-/// Most bytes of a manifest, a probe, a transform and an ONNX file: more is refused before it is read.
-const MAX_MANIFEST: u64 = 256 << 10;
-const MAX_PROBE: u64 = 64 << 20;
-const MAX_TRANSFORM: u64 = 64 << 20;
-const MAX_ONNX: u64 = 2 << 30;
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,25 +43,58 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
-    Ok(Box::new(load_tract(config)?))
+    Ok(Box::new(load_tract(config, None)?))
 }
 
-/// As [`load`], for those who look at more of a model than the daemon does.
+/// As [`load`], with the weights as the processor takes them kept in `folder` for the next time, and taken from there. What
+/// is in there may be removed at any time; what is damaged is not used; a folder that cannot be written is done without.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
-    let ModelFiles { manifest, graph, transform, onnx_path, probes, .. } = ModelFiles::read(&config.manifest)?;
-    let sizes = sizes_in_order(&manifest.input_sizes, &config.input)?;
-    let (spec, layout) = spec_of(&manifest, transform, &sizes);
+pub fn load_kept(config: &ModelConfig, folder: &Path) -> Result<Box<dyn Backbone>, LoadError> {
+    Ok(Box::new(load_tract(config, Some(folder))?))
+}
+
+/// As [`load`], or [`load_kept`] where there is a folder, for those who look at more of a model than the daemon does.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_tract(config: &ModelConfig, folder: Option<&Path>) -> Result<TractBackbone, LoadError> {
+    let files = ModelFiles::read(&config.manifest)?;
+    let sizes = sizes_in_order(&files.manifest.input_sizes, &config.input)?;
+    let packed = folder.map(|folder| Packed::new(folder, &files.manifest, config.backend));
+    let size = grid(sizes[0], files.manifest.patch);
+    if let Some(packed) = &packed
+        && let Some(network) = packed.read(size)
+    {
+        files.check_graph()?;
+        match proved(config, files.clone(), &sizes, Start::Network(network), Some(packed.clone())) {
+            Ok(backbone) => return Ok(backbone),
+            Err(error) => log::warn!("{}: not used: {error}", packed.path(size).display()),
+        }
+    }
+    let graph = files.graph()?;
+    proved(config, files, &sizes, Start::Graph(Box::new(graph)), packed)
+}
+
+/// A backbone of a model's files that agrees with its probe.
+fn proved(
+    config: &ModelConfig,
+    files: ModelFiles,
+    sizes: &[[usize; 2]],
+    start: Start,
+    packed: Option<Packed>,
+) -> Result<TractBackbone, LoadError> {
+    let (manifest, onnx_path) = (files.manifest.clone(), files.onnx_path.clone());
     let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
-    let mut backbone =
-        TractBackbone::new(graph, spec, layout, Runtime { threads: config.threads, backend: config.backend })
-            .map_err(graph_error)?;
-    let running = sizes[0];
-    let probe = manifest.input_sizes.iter().position(|size| *size == running).map(|at| &probes[at]);
+    let at = manifest.input_sizes.iter().position(|size| *size == sizes[0]);
+    let probe = at.and_then(|at| files.probes.get(at).cloned());
     let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
-    let cosine = probe_cosine(probe, &mut backbone).map_err(graph_error)?;
+    let (spec, layout) = spec_of(&manifest, files.transform.clone(), sizes);
+    let runtime = Runtime { threads: config.threads, backend: config.backend };
+    let mut backbone = TractBackbone::open(start, Source::Files(Box::new(files)), packed, spec, layout, runtime)
+        .map_err(graph_error)?;
+    let cosine = probe_cosine(&probe, &mut backbone).map_err(graph_error)?;
     // Floats that were rounded at load are held to what a quantized model is.
     let rounded = backbone.rewritten() != Rewritten::default();
     let least = if rounded { Precision::Int8.least_cosine() } else { manifest.precision.least_cosine() };
@@ -204,71 +222,6 @@ fn probe_input(spec: &BackboneSpec, grid: PatchGrid) -> Result<InputTensor, Prep
     Ok(input)
 }
 
-/// A model's files, their digests checked.
-#[derive(Debug)]
-pub struct ModelFiles {
-    pub manifest: Manifest,
-    pub graph: OnnxFile,
-    pub transform: Option<Transform>,
-    pub onnx_path: PathBuf,
-    /// One for each of the manifest's input sizes.
-    pub probes: Vec<ProbeFeatures>,
-    /// The probes as they stand in their file.
-    pub probe_file: Vec<u8>,
-}
-
-impl ModelFiles {
-    /// Reads the model of a manifest, or `bundled`.
-    ///
-    /// # Errors
-    /// [`LoadError`], which names the file.
-    pub fn read(name: &str) -> Result<ModelFiles, LoadError> {
-        if name == BUNDLED {
-            let files = (Cow::Borrowed(BUNDLED_ONNX), None, BUNDLED_PROBE);
-            return ModelFiles::check(parse(Path::new(BUNDLED), BUNDLED_MANIFEST)?, None, Path::new(BUNDLED), files);
-        }
-        let path = Path::new(name);
-        let text = String::from_utf8(read(path, MAX_MANIFEST)?);
-        let text = text.map_err(|_| LoadError::NotText { path: path.to_owned() })?;
-        let manifest = parse(path, &text)?;
-        // All are file names without a folder: what is opened lies in the manifest's own folder.
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let onnx = read(&folder.join(&manifest.onnx), MAX_ONNX)?;
-        let probe = read(&folder.join(&manifest.probe.file), MAX_PROBE)?;
-        let weights =
-            manifest.weights.as_ref().map(|weights| open_checked(&folder.join(&weights.file), &weights.sha256));
-        let transform = manifest.transform.as_ref().map(|transform| {
-            let path = folder.join(&transform.file);
-            let bytes = read(&path, MAX_TRANSFORM)?;
-            check_digest(&path, hex_digest(&bytes), &transform.sha256)?;
-            Transform::from_bytes(&bytes).map_err(|problem| LoadError::Graph { path, problem })
-        });
-        ModelFiles::check(manifest, transform.transpose()?, folder, (onnx.into(), weights.transpose()?, &probe))
-    }
-
-    fn check(
-        manifest: Manifest,
-        transform: Option<Transform>,
-        folder: &Path,
-        (onnx, weights, probe): (Cow<'static, [u8]>, Option<File>, &[u8]),
-    ) -> Result<ModelFiles, LoadError> {
-        let (onnx_path, probe_path) = (folder.join(&manifest.onnx), folder.join(&manifest.probe.file));
-        check_digest(&onnx_path, hex_digest(&onnx), &manifest.sha256)?;
-        check_digest(&probe_path, hex_digest(probe), &manifest.probe.sha256)?;
-        let (sizes, patches) = (manifest.input_sizes.len(), manifest.probe.patches);
-        let probes: Option<Vec<ProbeFeatures>> = match probe.len() {
-            0 => None,
-            length if !length.is_multiple_of(sizes) => None,
-            length => probe.chunks_exact(length / sizes).map(|part| ProbeFeatures::from_bytes(part, patches)).collect(),
-        };
-        let problem = format!("{} bytes are no {sizes} x {patches} rows of 16-bit numbers", probe.len());
-        let probes = probes.ok_or(LoadError::Graph { path: probe_path, problem })?;
-        let graph = OnnxFile::decode(&onnx, weights.as_ref());
-        let graph = graph.map_err(|problem| LoadError::Graph { path: onnx_path.clone(), problem })?;
-        Ok(ModelFiles { manifest, graph, transform, onnx_path, probes, probe_file: probe.to_vec() })
-    }
-}
-
 /// Mean cosine of what `backbone` makes of the probe's picture, at the input size that it runs at, to what the model
 /// made of it.
 fn probe_cosine(probe: &ProbeFeatures, backbone: &mut TractBackbone) -> Result<f32, String> {
@@ -282,10 +235,6 @@ fn probe_cosine(probe: &ProbeFeatures, backbone: &mut TractBackbone) -> Result<f
     let mut features = Features { grid, dim, data: tokens.into_raw_vec_and_offset().0 };
     features.normalise();
     Ok(probe.mean_cosine(&features))
-}
-
-fn parse(path: &Path, text: &str) -> Result<Manifest, LoadError> {
-    Manifest::parse(text).map_err(|problems| LoadError::Manifest { path: path.to_owned(), problems })
 }
 
 /// The manifest's input sizes, with the one that `input` asks for first.
@@ -304,50 +253,6 @@ fn sizes_in_order(sizes: &[[usize; 2]], input: &str) -> Result<Vec<[usize; 2]>, 
 
 fn grid([height, width]: [usize; 2], patch: usize) -> PatchGrid {
     PatchGrid { rows: height / patch, cols: width / patch, patch }
-}
-
-/// Reads a whole file of at most `limit` bytes.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
-    let failed = |source| LoadError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    // One byte more than is allowed, so that a file that grows, or a device, is found out as well.
-    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(LoadError::TooLarge { path: path.to_owned(), limit });
-    }
-    Ok(bytes)
-}
-
-/// Opens a file that is too large to be held, once its digest has been checked.
-fn open_checked(path: &Path, expected: &str) -> Result<File, LoadError> {
-    let failed = |source| LoadError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(failed)?;
-    let mut digest = Sha256::new();
-    let mut part = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut part).map_err(failed)? {
-            0 => break,
-            length => digest.update(&part[..length]),
-        }
-    }
-    check_digest(path, hex(&digest.finalize()), expected)?;
-    Ok(file)
-}
-
-fn check_digest(path: &Path, got: String, expected: &str) -> Result<(), LoadError> {
-    if got.eq_ignore_ascii_case(expected) {
-        return Ok(());
-    }
-    Err(LoadError::Digest { path: path.to_owned(), expected: expected.to_owned(), got })
-}
-
-/// The SHA-256 of `bytes` in hexadecimal digits.
-pub fn hex_digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,20 +1,22 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
 mod embedder;
+mod files;
 mod kernels;
 mod layers;
 mod load;
 mod manifest;
 mod onnx;
 mod ops;
+mod packed;
+mod plan;
 mod preprocess;
 mod tract;
 mod transform;
 
 pub use embedder::{EmbedTimes, Embedder};
-pub use load::{
-    BareModel, LoadError, ModelFiles, hex_digest, load, load_bare, load_tract, probe_features, read_onnx, unproved,
-};
+pub use files::{ModelFiles, hex_digest};
+pub use load::{BareModel, LoadError, load, load_bare, load_kept, load_tract, probe_features, read_onnx, unproved};
 pub use manifest::{DataFile, Manifest, Precision, Probe, is_name};
 pub use onnx::OnnxFile;
 pub use ops::Rewritten;

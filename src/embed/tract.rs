@@ -1,32 +1,50 @@
 //! Backbones that [tract](https://github.com/sonos/tract) runs on the CPU.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use ndarray::{Array2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
-use super::kernels;
-use super::layers::Workers;
+use super::files::ModelFiles;
+use super::layers::Network;
 use super::onnx::OnnxFile;
-use super::ops::{self, Rewritten, Scope};
+use super::ops::Rewritten;
+use super::packed::Packed;
+use super::plan::{Arithmetic, Graph, Plan};
 use super::transform::Transform;
-use super::{Backbone, BackboneSpec, Backend, EmbedError, Runtime};
+use super::{Backbone, BackboneSpec, EmbedError, Runtime};
 use crate::types::{Features, InputTensor, PatchGrid};
 
-/// An ONNX graph as a backbone. It has one plan for each input size: that of the first at once, the others when
-/// first asked for.
+/// An ONNX graph as a backbone.
 pub struct TractBackbone {
     spec: BackboneSpec,
     layout: OutputLayout,
-    /// Parsed, its shapes still open, with the wanted output only; let go of where it serves one input size.
-    model: Option<InferenceModel>,
-    arithmetic: Arithmetic,
-    /// One for each of the spec's grids.
-    plans: Vec<Option<Plan>>,
+    plans: Plans,
     /// (patches, dimensions left), before they are transformed
     untransformed: Vec<f32>,
+}
+
+/// What the plan of the first input size is made of.
+pub(super) enum Start {
+    Graph(Box<OnnxFile>),
+    Network(Network),
+}
+
+/// Where the plans of further input sizes come from.
+pub(super) enum Source {
+    Graph(Box<Graph>),
+    Files(Box<ModelFiles>),
+}
+
+/// One plan for each input size: that of the first at once, the others when first asked for.
+struct Plans {
+    /// Let go of where it serves one input size.
+    source: Option<Source>,
+    packed: Option<Packed>,
+    arithmetic: Arithmetic,
+    /// One for each of the spec's grids.
+    made: Vec<Option<Plan>>,
 }
 
 /// What of a graph's output are the patch embeddings.
@@ -42,50 +60,39 @@ pub struct OutputLayout {
     pub transform: Option<Transform>,
 }
 
-/// A graph made ready for one input size.
-struct Plan {
-    runnable: Arc<TypedRunnableModel>,
-    state: TypedSimpleState,
-    /// (1, 3, height, width), used again once the graph lets go of it
-    input: Option<Arc<Tensor>>,
-    /// Dimensions of the output, the dropped ones counted.
-    dim: usize,
-    /// Tokens before those of the patches.
-    prefix_tokens: usize,
-    rewritten: Rewritten,
-}
-
-/// Who computes, and on how many threads.
-struct Arithmetic {
-    /// Our operators' threads, and what they take over; none for tract alone.
-    ours: Option<(Arc<Workers>, Scope)>,
-    /// Of tract's operators.
-    executor: multithread::Executor,
-}
-
-impl Arithmetic {
-    fn new(Runtime { threads, backend }: Runtime, quantized: bool) -> Result<Arithmetic, String> {
-        let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            some => some,
-        };
-        let scope = match backend {
-            Backend::Reference => None,
-            Backend::Auto => quantized.then_some(Scope::Quantized),
-            Backend::Int8 => Some(Scope::All),
-        };
-        let ours = scope.map(|scope| Ok::<_, String>((Arc::new(Workers::new(kernels::chosen()?, threads)?), scope)));
-        let executor = match threads {
-            1 => multithread::Executor::SingleThread,
-            many => guarded(|| Ok(multithread::Executor::multithread_with_name(many, "embed")))?,
-        };
-        Ok(Arithmetic { ours: ours.transpose()?, executor })
+impl Plans {
+    /// The plan of grid `index` of the spec.
+    fn get(&mut self, index: usize, spec: &BackboneSpec, layout: &OutputLayout) -> Result<&mut Plan, EmbedError> {
+        if self.made[index].is_none() {
+            let plan = self.make(spec.grids[index], layout).map_err(EmbedError::Runtime)?;
+            if layout.outputs(plan.dim) != spec.dim {
+                return Err(EmbedError::Output("has another length at this input size".into()));
+            }
+            self.made[index] = Some(plan);
+        }
+        Ok(self.made[index].as_mut().expect("it was just made"))
     }
 
-    /// The kernel of our operators, where there are any.
-    fn kernel(&self, rewritten: Rewritten) -> Option<String> {
-        let ours = self.ours.as_ref().filter(|_| rewritten != Rewritten::default());
-        ours.map(|(workers, _)| workers.kernel().to_owned())
+    fn make(&mut self, grid: PatchGrid, layout: &OutputLayout) -> Result<Plan, String> {
+        if let Some(network) = self.packed.as_ref().and_then(|packed| packed.read(grid)) {
+            return Plan::of_network(network, layout, grid, self.arithmetic.workers()?);
+        }
+        match self.source.as_ref().expect("it is kept for a second size") {
+            Source::Graph(graph) => Plan::of_graph(Graph::clone(graph), layout, grid, &mut self.arithmetic),
+            Source::Files(files) => {
+                let graph = files.graph().map_err(|error| error.to_string())?;
+                self.make_of(guarded(|| pruned(graph, &layout.name))?, grid, layout)
+            }
+        }
+    }
+
+    /// Of a graph out of a file, which need not be read again next time.
+    fn make_of(&mut self, graph: Graph, grid: PatchGrid, layout: &OutputLayout) -> Result<Plan, String> {
+        let plan = Plan::of_graph(graph, layout, grid, &mut self.arithmetic)?;
+        if let (Some(network), Some(packed)) = (plan.network(), &self.packed) {
+            packed.write(network, grid);
+        }
+        Ok(plan)
     }
 }
 
@@ -98,31 +105,55 @@ impl TractBackbone {
     /// A sentence that says what about the graph is not as it must be. A panic of tract becomes one too.
     pub fn new(
         graph: OnnxFile,
-        mut spec: BackboneSpec,
+        spec: BackboneSpec,
         layout: OutputLayout,
         runtime: Runtime,
     ) -> Result<TractBackbone, String> {
-        let quantized = graph.is_quantized();
-        let model = guarded(|| pruned(graph, &layout.name))?;
-        let arithmetic = Arithmetic::new(runtime, quantized)?;
+        let graph = guarded(|| pruned(graph, &layout.name))?;
         let grid = *spec.grids.first().ok_or("the model has no input size")?;
-        let plan = make_plan(&model, &layout, grid, &arithmetic)?;
+        let mut arithmetic = Arithmetic::new(runtime);
+        let plan = Plan::of_graph(graph.clone(), &layout, grid, &mut arithmetic)?;
+        let plans = Plans { source: Some(Source::Graph(Box::new(graph))), packed: None, arithmetic, made: Vec::new() };
+        Ok(TractBackbone::with_first(plan, plans, spec, layout))
+    }
+
+    /// As [`TractBackbone::new`], of files.
+    pub(super) fn open(
+        start: Start,
+        source: Source,
+        packed: Option<Packed>,
+        spec: BackboneSpec,
+        layout: OutputLayout,
+        runtime: Runtime,
+    ) -> Result<TractBackbone, String> {
+        let grid = *spec.grids.first().ok_or("the model has no input size")?;
+        let mut plans = Plans { source: Some(source), packed, arithmetic: Arithmetic::new(runtime), made: Vec::new() };
+        let plan = match start {
+            Start::Network(network) => Plan::of_network(network, &layout, grid, plans.arithmetic.workers()?)?,
+            Start::Graph(graph) => plans.make_of(guarded(|| pruned(*graph, &layout.name))?, grid, &layout)?,
+        };
+        Ok(TractBackbone::with_first(plan, plans, spec, layout))
+    }
+
+    fn with_first(plan: Plan, mut plans: Plans, mut spec: BackboneSpec, layout: OutputLayout) -> TractBackbone {
         spec.dim = layout.outputs(plan.dim);
-        spec.kernel = arithmetic.kernel(plan.rewritten);
-        let mut plans: Vec<Option<Plan>> = spec.grids.iter().map(|_| None).collect();
-        plans[0] = Some(plan);
-        let model = (spec.grids.len() > 1).then_some(model);
-        Ok(TractBackbone { spec, layout, model, arithmetic, plans, untransformed: Vec::new() })
+        spec.kernel = plans.arithmetic.kernel().filter(|_| plan.rewritten != Rewritten::default());
+        plans.made = spec.grids.iter().map(|_| None).collect();
+        plans.made[0] = Some(plan);
+        if spec.grids.len() == 1 {
+            plans.source = None;
+        }
+        TractBackbone { spec, layout, plans, untransformed: Vec::new() }
     }
 
     /// Tokens before those of the patches, at the first input size.
     pub fn prefix_tokens(&self) -> usize {
-        self.plans[0].as_ref().map_or(0, |plan| plan.prefix_tokens)
+        self.plans.made[0].as_ref().map_or(0, |plan| plan.prefix_tokens)
     }
 
     /// Which of the graph's operators are ours, at the first input size.
     pub fn rewritten(&self) -> Rewritten {
-        self.plans[0].as_ref().map_or(Rewritten::default(), |plan| plan.rewritten)
+        self.plans.made[0].as_ref().map_or(Rewritten::default(), |plan| plan.rewritten)
     }
 
     /// The patches' tokens as they leave the graph, all dimensions, not normalised: (patches, dimensions).
@@ -130,10 +161,9 @@ impl TractBackbone {
     /// # Errors
     /// As [`Backbone::embed`].
     pub fn tokens(&mut self, input: &InputTensor) -> Result<Array2<f32>, EmbedError> {
-        let (grid, dim, output) = self.run(input)?;
-        let mut tokens = vec![0.0; grid.len() * dim];
-        copy_patches(&output, grid, &[], &mut tokens)?;
-        Ok(Array2::from_shape_vec((grid.len(), dim), tokens).expect("a row for each patch"))
+        let index = self.index_of(input)?;
+        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        Ok(plan.run(input).map_err(EmbedError::Runtime)?.to_owned())
     }
 
     /// The patches' embeddings before they are normalised, (patches, spec's dim): without the dropped dimensions, and
@@ -145,50 +175,30 @@ impl TractBackbone {
     /// # Panics
     /// When `out` has another length.
     pub fn embed_unnormalised(&mut self, input: &InputTensor, out: &mut [f32]) -> Result<(), EmbedError> {
-        let (grid, dim, output) = self.run(input)?;
+        let index = self.index_of(input)?;
+        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let tokens = plan.run(input).map_err(EmbedError::Runtime)?;
         let dropped = &self.layout.dropped_dimensions;
         match &self.layout.transform {
-            None => copy_patches(&output, grid, dropped, out),
+            None => copy_kept(tokens, dropped, out),
             Some(transform) => {
-                self.untransformed.resize(grid.len() * (dim - dropped.len()), 0.0);
-                copy_patches(&output, grid, dropped, &mut self.untransformed)?;
+                self.untransformed.resize(tokens.nrows() * (tokens.ncols() - dropped.len()), 0.0);
+                copy_kept(tokens, dropped, &mut self.untransformed);
                 transform.apply(&mut self.untransformed, out);
-                Ok(())
             }
         }
-    }
-
-    /// The graph's output for an input of one of the spec's grids, with that grid and the output's dimensions.
-    fn run(&mut self, input: &InputTensor) -> Result<(PatchGrid, usize, TValue), EmbedError> {
-        let index = self.grid_of(input)?;
-        let grid = self.spec.grids[index];
-        if input.data.len() != 3 * input.width * input.height {
-            return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
-        }
-        let plan = match &mut self.plans[index] {
-            Some(plan) => plan,
-            none => {
-                let model = self.model.as_ref().expect("it is kept for a second size");
-                let plan = make_plan(model, &self.layout, grid, &self.arithmetic).map_err(EmbedError::Runtime)?;
-                if self.layout.outputs(plan.dim) != self.spec.dim {
-                    return Err(EmbedError::Output("has another length at this input size".into()));
-                }
-                none.insert(plan)
-            }
-        };
-        let dim = plan.dim;
-        let output = plan.run(input).map_err(EmbedError::Runtime)?;
-        if self.layout.dim_of(output.shape(), grid) != Some(dim) {
-            return Err(EmbedError::Output(self.layout.wrong_shape(output.shape(), grid)));
-        }
-        Ok((grid, dim, output))
+        Ok(())
     }
 
     pub(super) fn spec_mut(&mut self) -> &mut BackboneSpec {
         &mut self.spec
     }
 
-    fn grid_of(&self, input: &InputTensor) -> Result<usize, EmbedError> {
+    /// Which of the spec's grids an input is of.
+    fn index_of(&self, input: &InputTensor) -> Result<usize, EmbedError> {
+        if input.data.len() != 3 * input.width * input.height {
+            return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
+        }
         let size = |grid: &PatchGrid| (grid.input_width(), grid.input_height());
         self.spec.grids.iter().position(|grid| size(grid) == (input.width, input.height)).ok_or_else(|| {
             let accepted: Vec<String> =
@@ -204,32 +214,11 @@ impl Backbone for TractBackbone {
     }
 
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
-        (out.grid, out.dim) = (self.spec.grids[self.grid_of(input)?], self.spec.dim);
+        (out.grid, out.dim) = (self.spec.grids[self.index_of(input)?], self.spec.dim);
         out.data.resize(out.grid.len() * out.dim, 0.0);
         self.embed_unnormalised(input, &mut out.data)?;
         out.normalise();
         Ok(())
-    }
-}
-
-impl Plan {
-    fn run(&mut self, input: &InputTensor) -> Result<TValue, String> {
-        // The graph holds a value while it runs and then lets go: the tensor is ours alone again, unless an
-        // operator kept it.
-        let mut tensor = match self.input.take().map(Arc::try_unwrap) {
-            Some(Ok(tensor)) => tensor,
-            _ => Tensor::zero::<f32>(&[1, 3, input.height, input.width]).map_err(one_line)?,
-        };
-        let mut values = tensor.try_as_plain_ram_mut().map_err(one_line)?;
-        values.as_slice_mut::<f32>().map_err(one_line)?.copy_from_slice(&input.data);
-        let tensor = Arc::new(tensor);
-        self.input = Some(Arc::clone(&tensor));
-        let result = guarded(|| self.state.run(tvec![TValue::from_const(tensor)]));
-        if result.is_err() {
-            // What a failed run leaves behind is not relied on.
-            self.state = guarded(|| self.runnable.spawn())?;
-        }
-        result?.into_iter().next().ok_or_else(|| "it gave no output".into())
     }
 }
 
@@ -272,11 +261,30 @@ impl InnerValues {
 }
 
 impl OutputLayout {
-    /// The dimensions of an output of this shape, where it fits the grid.
-    fn dim_of(&self, shape: &[usize], grid: PatchGrid) -> Option<usize> {
-        let &[1, tokens, dim] = shape else { return None };
-        let prefix = tokens.checked_sub(grid.len())?;
-        (dim > 0 && self.prefix_tokens.is_none_or(|expected| prefix == expected)).then_some(dim)
+    /// Dimensions and prefix tokens of an output of this shape.
+    ///
+    /// # Errors
+    /// When it does not fit the grid, or what is dropped or transformed does not fit it.
+    pub(super) fn fits(&self, shape: &[usize], grid: PatchGrid) -> Result<(usize, usize), String> {
+        let (dim, prefix) = match *shape {
+            [1, tokens, dim] if dim > 0 => match tokens.checked_sub(grid.len()) {
+                Some(prefix) if self.prefix_tokens.is_none_or(|expected| prefix == expected) => (dim, prefix),
+                _ => return Err(format!("the output {}", self.wrong_shape(shape, grid))),
+            },
+            _ => return Err(format!("the output {}", self.wrong_shape(shape, grid))),
+        };
+        let dropped = self.dropped_dimensions.len();
+        match self.dropped_dimensions.last() {
+            Some(last) if *last >= dim => Err(format!("dimension {last} is dropped, but the output has only {dim}")),
+            _ if dropped == dim => Err(format!("all {dim} dimensions are dropped")),
+            _ => match self.transform.as_ref().map(Transform::inputs) {
+                Some(inputs) if inputs != dim - dropped => Err(format!(
+                    "its transform takes {inputs} dimensions, but {} are left of the output",
+                    dim - dropped
+                )),
+                _ => Ok((dim, prefix)),
+            },
+        }
     }
 
     fn wrong_shape(&self, shape: &[usize], grid: PatchGrid) -> String {
@@ -299,24 +307,22 @@ impl OutputLayout {
     }
 }
 
-/// Copies the patches' tokens, without the dropped dimensions: (patches, dimensions - dropped).
-fn copy_patches(output: &Tensor, grid: PatchGrid, dropped: &[usize], out: &mut [f32]) -> Result<(), EmbedError> {
-    let tokens = output.to_plain_array_view::<f32>().map_err(|e| EmbedError::Output(one_line(e)))?;
-    let patches = tokens.slice(s![0, tokens.shape()[1] - grid.len().., ..]); // (patches, dim)
-    let dim = patches.ncols();
+/// Copies tokens, (patches, dimensions), without the dropped dimensions.
+fn copy_kept(tokens: ArrayView2<f32>, dropped: &[usize], out: &mut [f32]) {
+    let (patches, dim) = tokens.dim();
     let mut out =
-        ArrayViewMut2::from_shape((grid.len(), dim - dropped.len()), out).expect("out holds a row for each patch");
+        ArrayViewMut2::from_shape((patches, dim - dropped.len()), out).expect("out holds a row for each patch");
     let (mut from, mut to) = (0, 0);
     for &dropped in dropped.iter().chain([&dim]) {
         let run = dropped - from;
-        out.slice_mut(s![.., to..to + run]).assign(&patches.slice(s![.., from..dropped]));
+        out.slice_mut(s![.., to..to + run]).assign(&tokens.slice(s![.., from..dropped]));
         (from, to) = (dropped + 1, to + run);
     }
-    Ok(())
 }
 
 /// Prunes a graph to what the output `output` needs.
-fn pruned(file: OnnxFile, output: &str) -> TractResult<InferenceModel> {
+fn pruned(file: OnnxFile, output: &str) -> TractResult<Graph> {
+    let quantized = file.is_quantized();
     let proto = file.into_proto(output).map_err(TractError::msg)?;
     let mut model = onnx_framework().model_for_proto_model(&proto)?;
     drop(proto);
@@ -324,7 +330,7 @@ fn pruned(file: OnnxFile, output: &str) -> TractResult<InferenceModel> {
     if model.inputs.len() != 1 {
         bail!("it takes {} inputs; a backbone takes one, the picture", model.inputs.len());
     }
-    Ok(model)
+    Ok(Graph { model, quantized })
 }
 
 /// Shapes that a file states are not to be trusted in place of those that follow from the operators.
@@ -332,52 +338,8 @@ fn onnx_framework() -> tract_onnx::Onnx {
     tract_onnx::onnx().with_ignore_value_info(true)
 }
 
-fn make_plan(
-    model: &InferenceModel,
-    layout: &OutputLayout,
-    grid: PatchGrid,
-    arithmetic: &Arithmetic,
-) -> Result<Plan, String> {
-    guarded(|| {
-        let shape = [1, 3, grid.input_height(), grid.input_width()];
-        let model = model.clone().with_input_fact(0, f32::fact(shape).into())?.into_typed()?;
-        let (model, rewritten) = match &arithmetic.ours {
-            Some((workers, scope)) => ops::rewrite(model, workers, *scope)?,
-            None => (model.into_decluttered()?, Rewritten::default()),
-        };
-        let model = model.into_optimized()?;
-        let fact = model.output_fact(0)?;
-        let Some(shape) = fact.shape.as_concrete() else {
-            bail!("the output `{}` has no fixed shape", layout.name);
-        };
-        let Some(dim) = layout.dim_of(shape, grid) else {
-            bail!("the output {}", layout.wrong_shape(shape, grid));
-        };
-        let prefix_tokens = shape[1] - grid.len();
-        if fact.datum_type != f32::datum_type() {
-            bail!("the output `{}` is of type {:?}; it must be 32-bit float", layout.name, fact.datum_type);
-        }
-        match layout.dropped_dimensions.last() {
-            Some(last) if *last >= dim => bail!("dimension {last} is dropped, but the output has only {dim}"),
-            _ if layout.dropped_dimensions.len() == dim => bail!("all {dim} dimensions are dropped"),
-            _ if layout.transform.as_ref().is_some_and(|t| t.inputs() != dim - layout.dropped_dimensions.len()) => {
-                let transformed = layout.transform.as_ref().map_or(0, Transform::inputs);
-                bail!(
-                    "its transform takes {transformed} dimensions, but {} are left of the output",
-                    dim - layout.dropped_dimensions.len()
-                )
-            }
-            _ => {}
-        }
-        let options = RunOptions { executor: Some(arithmetic.executor.clone()), ..RunOptions::default() };
-        let runnable = model.into_runnable_with_options(&options)?;
-        let state = runnable.spawn()?;
-        Ok(Plan { runnable, state, input: None, dim, prefix_tokens, rewritten })
-    })
-}
-
 /// Runs `f`, and makes one line of its error or of its panic: tract panics on some graphs.
-fn guarded<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+pub(super) fn guarded<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.map_err(one_line),
         Err(panic) => {
@@ -388,7 +350,7 @@ fn guarded<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     }
 }
 
-fn one_line(error: TractError) -> String {
+pub(super) fn one_line(error: TractError) -> String {
     shorten(&format!("{error:#}"))
 }
 

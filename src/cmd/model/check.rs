@@ -19,7 +19,9 @@ EXAMPLES
 
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
-        let ModelFiles { manifest, graph, probes, .. } = ModelFiles::read(&self.manifest).map_err(connect::refused)?;
+        let files = ModelFiles::read(&self.manifest).map_err(connect::refused)?;
+        let graph = files.graph().map_err(connect::refused)?;
+        let ModelFiles { manifest, probes, .. } = files;
         let precision = if graph.is_quantized() { "products in 8-bit integers" } else { "32-bit floats" };
         let bytes = graph.proto().graph.as_ref().map_or(0, |graph| {
             graph.initializer.iter().map(|tensor| tensor.raw_data.len() + 4 * tensor.float_data.len()).sum::<usize>()

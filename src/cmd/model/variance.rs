@@ -90,7 +90,7 @@ impl Args {
         let path = self.manifest.to_string_lossy().into_owned();
         // What is measured is what the daemon would run: a model that fails its probe is refused.
         let config = ModelConfig { manifest: path.clone(), input: "auto".into(), threads: 0, backend: Backend::Auto };
-        let backbone = load_tract(&config).map_err(connect::refused)?;
+        let backbone = load_tract(&config, None).map_err(connect::refused)?;
         let ModelFiles { manifest, transform, .. } = ModelFiles::read(&path).map_err(connect::refused)?;
         if transform.is_some() {
             return Err(failure(

@@ -29,7 +29,7 @@ mod weights;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-pub use aligned::Aligned;
+pub use aligned::{Aligned, Plain, bytes_of, bytes_of_mut};
 pub use lanes::Pass;
 pub use panels::{DEPTH_STEP, PANEL, Panels};
 

@@ -38,6 +38,26 @@ impl Panels {
         Panels { data, sums, depth: padded }
     }
 
+    /// Numbers and sums as [`Panels::parts`] gives them; none where they fit no matrix.
+    pub fn of_parts(data: Aligned<i8>, sums: Aligned<i32>) -> Option<Panels> {
+        let depth = data.len().checked_div(sums.len())?;
+        let fits = depth > 0
+            && depth.is_multiple_of(DEPTH_STEP)
+            && sums.len().is_multiple_of(PANEL)
+            && depth.checked_mul(sums.len()) == Some(data.len());
+        fits.then_some(Panels { data, sums, depth })
+    }
+
+    /// (panels, depth / 4, 16, 4), and the sum of each column: (panels, 16).
+    pub fn parts(&self) -> (&[i8], &[i32]) {
+        (&self.data, &self.sums)
+    }
+
+    /// Columns, those that fill up the last panel counted.
+    pub fn columns(&self) -> usize {
+        self.sums.len()
+    }
+
     /// Rows, those of zeros at the end counted.
     pub fn depth(&self) -> usize {
         self.depth

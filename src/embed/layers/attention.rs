@@ -40,9 +40,39 @@ pub struct Attention {
 /// Buffers that a layer's threads share, used again by the next layer.
 #[derive(Default)]
 pub struct Tokens {
-    blocks: Vec<Block>,
-    /// (heads, tokens, width), tokens rounded up to [`QUERIES`]
-    attended: Aligned<f32>,
+    pub blocks: Blocks,
+    /// What queries gather: (heads, rows, width), rows rounded up to [`QUERIES`].
+    pub attended: Aligned<f32>,
+}
+
+/// Queries, keys and values of a frame's tokens, block by block.
+#[derive(Default)]
+pub struct Blocks(Vec<Block>);
+
+/// Which of a frame's tokens the rows of a matrix are.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'a> {
+    /// All so many, in order.
+    All(usize),
+    /// These, in rising order.
+    Some(&'a [usize]),
+}
+
+impl Rows<'_> {
+    pub fn count(self) -> usize {
+        match self {
+            Rows::All(count) => count,
+            Rows::Some(tokens) => tokens.len(),
+        }
+    }
+
+    /// The token of a row.
+    pub fn token(self, row: usize) -> usize {
+        match self {
+            Rows::All(_) => row,
+            Rows::Some(tokens) => tokens[row],
+        }
+    }
 }
 
 /// Some tokens' queries, keys and values of all heads as bytes; `keys` is their number rounded up to [`DEPTH_STEP`].
@@ -86,38 +116,84 @@ impl Layout {
     }
 }
 
+impl Layout {
+    fn new(tokens: usize, sizes: AttentionSizes) -> Layout {
+        Layout {
+            tokens,
+            block: if tokens < MANY_TOKENS { DEPTH_STEP } else { MAX_KEYS },
+            sizes,
+            depth: sizes.width.next_multiple_of(DEPTH_STEP),
+        }
+    }
+}
+
 impl Attention {
+    /// Whether its parts fit one another, and a residual stream of so many numbers a token.
+    pub fn fits(&self, inputs: usize) -> bool {
+        let AttentionSizes { heads, width, used } = self.sizes;
+        self.qkv.fits()
+            && self.proj.fits()
+            && heads > 0
+            && (1..=width).contains(&used)
+            && width.is_multiple_of(PANEL)
+            && heads.checked_mul(width).and_then(|all| all.checked_mul(3)) == Some(self.qkv.outputs())
+            && heads * used == self.proj.inputs
+            && (self.qkv.inputs, self.proj.outputs()) == (inputs, inputs)
+    }
+
     /// Adds to `residual`, (tokens, inputs) of one frame, what attention makes of it.
     pub fn run_on_residual(&self, workers: &Workers, tokens: &mut Tokens, residual: &mut [f32]) {
-        let inputs = self.qkv.inputs;
-        let count = residual.len() / inputs;
-        let layout = Layout {
-            tokens: count,
-            block: if count < MANY_TOKENS { DEPTH_STEP } else { MAX_KEYS },
-            sizes: self.sizes,
-            depth: self.sizes.width.next_multiple_of(DEPTH_STEP),
-        };
+        let rows = Rows::All(residual.len() / self.qkv.inputs);
         let Tokens { blocks, attended } = tokens;
-        let blocks_used = count.div_ceil(layout.block);
-        if blocks.len() < blocks_used {
-            blocks.resize_with(blocks_used, Block::default);
+        self.prepare(workers, blocks, rows, residual);
+        self.attend(workers, blocks, attended, rows, rows.count(), residual);
+    }
+
+    /// Makes queries, keys and values of all blocks that hold a token of `changed`, from the residual stream of all tokens,
+    /// (tokens, inputs). The other blocks stay as they are.
+    pub fn prepare(&self, workers: &Workers, blocks: &mut Blocks, changed: Rows, residual: &[f32]) {
+        let inputs = self.qkv.inputs;
+        let layout = Layout::new(residual.len() / inputs, self.sizes);
+        let used = layout.tokens.div_ceil(layout.block);
+        if blocks.0.len() < used {
+            blocks.0.resize_with(used, Block::default);
         }
-        let blocks = &mut blocks[..blocks_used];
-        workers.share(blocks, 1, |index, block, engaged, scratch| {
-            let input = &residual[index * layout.block * inputs..][..layout.valid(index) * inputs];
-            self.quantize(engaged, scratch, layout, input, &mut block[0]);
+        let mut touched: Vec<(usize, &mut Block)> = blocks.0[..used].iter_mut().enumerate().collect();
+        if let Rows::Some(tokens) = changed {
+            touched.retain(|(index, _)| {
+                let next = tokens.partition_point(|token| *token < index * layout.block);
+                tokens.get(next).is_some_and(|token| *token < (index + 1) * layout.block)
+            });
+        }
+        workers.share(&mut touched, 1, |_, block, engaged, scratch| {
+            let (index, block) = &mut block[0];
+            let input = &residual[*index * layout.block * inputs..][..layout.valid(*index) * inputs];
+            self.quantize(engaged, scratch, layout, input, block);
         });
+    }
+
+    /// Adds to `residual`, (rows, inputs), what the queries of these rows gather among all `count` tokens.
+    pub fn attend(
+        &self,
+        workers: &Workers,
+        blocks: &Blocks,
+        attended: &mut Aligned<f32>,
+        rows: Rows,
+        count: usize,
+        residual: &mut [f32],
+    ) {
+        let layout = Layout::new(count, self.sizes);
         let AttentionSizes { heads, width, used } = self.sizes;
-        let parts = count.div_ceil(QUERIES);
+        let blocks = &blocks.0[..count.div_ceil(layout.block)];
+        let parts = rows.count().div_ceil(QUERIES);
         let attended = attended.at_least(heads * parts * QUERIES * width);
-        let blocks = &*blocks;
         workers.share(attended, QUERIES * width, |index, out, engaged, scratch| {
             let (head, from) = (index / parts, index % parts * QUERIES);
-            attend(engaged, scratch, layout, blocks, (head, from), out);
+            attend(engaged, scratch, layout, blocks, head, (rows, from), out);
         });
         let attended = &*attended;
         let outputs = self.proj.outputs();
-        let each = workers.rows_a_part(count, ROWS);
+        let each = workers.rows_a_part(rows.count(), ROWS);
         workers.share(residual, each * outputs, |index, residual, engaged, scratch| {
             let Scratch { left, scales, sums, floats, row, .. } = scratch;
             let rows = residual.len() / outputs;
@@ -232,22 +308,27 @@ impl Attention {
     }
 }
 
-/// What [`QUERIES`] queries of a head, from token `from` on, gather of all tokens' values: (queries, width).
+/// What [`QUERIES`] queries of a head, those of row `from` and after, gather of all tokens' values: (queries, width).
 fn attend(
     engaged: &Engaged,
     scratch: &mut Scratch,
     layout: Layout,
     blocks: &[Block],
-    (head, from): (usize, usize),
+    head: usize,
+    (tokens, from): (Rows, usize),
     out: &mut [f32],
 ) {
-    let Layout { tokens, block, sizes: AttentionSizes { width, .. }, depth } = layout;
-    let Scratch { second, sums, state, .. } = scratch;
-    let rows = QUERIES.min(tokens - from);
-    let (own, at) = (&blocks[from / block], head * layout.keys(from / block) + from % block);
-    let queries =
-        Left { bytes: &own.queries[at * depth..][..QUERIES * depth], stride: depth, rows, sign: Sign::Signed };
-    let query_scales = &own.query_scales[at..][..QUERIES];
+    let Layout { block, sizes: AttentionSizes { width, .. }, depth, .. } = layout;
+    let Scratch { left, second, scales, sums, state, .. } = scratch;
+    let rows = QUERIES.min(tokens.count() - from);
+    let (bytes, query_scales) = (left.at_least(QUERIES * depth), scales.at_least(QUERIES));
+    for (row, (bytes, scale)) in bytes.chunks_exact_mut(depth).zip(&mut *query_scales).take(rows).enumerate() {
+        let token = tokens.token(from + row);
+        let (own, at) = (&blocks[token / block], head * layout.keys(token / block) + token % block);
+        bytes.copy_from_slice(&own.queries[at * depth..][..depth]);
+        *scale = own.query_scales[at];
+    }
+    let queries = Left { bytes, stride: depth, rows, sign: Sign::Signed };
     let (largest, rest) = state.at_least(4 * QUERIES).split_at_mut(QUERIES);
     let (total, rest) = rest.split_at_mut(QUERIES);
     let (keep, gain) = rest.split_at_mut(QUERIES);

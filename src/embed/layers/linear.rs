@@ -2,12 +2,15 @@
 
 use super::workers::{Scratch, Workers};
 use crate::embed::kernels::passes::{self, Finish, Norm, NormRows, QuantizeRows, Then};
-use crate::embed::kernels::{Aligned, Engaged, Left, PANEL, Panels, Sign};
+use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Panels, ROW_STEP, Sign};
 
 /// Rows that are worked on together: they stay in the second cache while the weights pass by.
 pub const ROWS: usize = 64;
 /// Columns of a product before its floats are made: the sums stay near, and a product is long enough to be worth its start.
 pub const COLUMNS: usize = 128;
+
+/// Most numbers that a product sums up: so many of the largest magnitude fit into 32 bits.
+pub const MOST_INPUTS: usize = 1 << 17;
 
 /// LayerNorm's constants.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +25,11 @@ pub struct NormWeights {
 impl NormWeights {
     pub fn view(&self) -> Norm<'_> {
         Norm { gamma: &self.gamma, beta: &self.beta, epsilon: self.epsilon }
+    }
+
+    /// Whether it takes rows of so many numbers.
+    pub fn fits(&self, width: usize) -> bool {
+        self.gamma.len() == width && self.beta.len() == width && width.is_multiple_of(ROW_STEP)
     }
 
     /// Normalises rows, (rows, width), in place.
@@ -58,6 +66,23 @@ pub struct Linear {
 impl Linear {
     pub fn outputs(&self) -> usize {
         self.scales.len()
+    }
+
+    /// Whether its parts fit one another.
+    pub fn fits(&self) -> bool {
+        let Linear { before, weights, scales, bias, inputs } = self;
+        let (inputs, outputs) = (*inputs, scales.len());
+        let before = match before {
+            Before::Nothing => true,
+            Before::Norm(norm) => norm.fits(inputs),
+            Before::Factors(factors) => factors.len() == inputs,
+        };
+        before
+            && (1..=MOST_INPUTS).contains(&inputs)
+            && inputs.is_multiple_of(ROW_STEP)
+            && outputs > 0
+            && (weights.columns(), bias.len()) == (outputs, outputs)
+            && weights.depth() == inputs.next_multiple_of(DEPTH_STEP)
     }
 
     /// (rows, inputs) to (rows, outputs).

@@ -23,6 +23,18 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// Whether its parts fit one another, and a residual stream of so many numbers a token.
+    pub fn fits(&self, width: usize) -> bool {
+        let hidden = match self.activation {
+            Activation::Gelu => Some(self.out.inputs),
+            Activation::SwiGlu => self.out.inputs.checked_mul(2),
+        };
+        self.into.fits()
+            && self.out.fits()
+            && hidden == Some(self.into.outputs())
+            && (self.into.inputs, self.out.outputs()) == (width, width)
+    }
+
     /// Adds to `residual`, (rows, width), what the MLP makes of it.
     pub fn run_on_residual(&self, workers: &Workers, residual: &mut [f32]) {
         let width = self.into.inputs;

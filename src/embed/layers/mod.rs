@@ -3,13 +3,19 @@
 mod attention;
 mod linear;
 mod mlp;
-mod patches;
+mod network;
 #[cfg(test)]
-mod tests;
+pub mod network_tests;
+mod patches;
+mod reuse;
+#[cfg(test)]
+pub mod tests;
 mod workers;
 
-pub use attention::{Attention, AttentionSizes};
-pub use linear::{Before, Linear, NormWeights};
+pub use attention::{Attention, AttentionSizes, Rows};
+pub use linear::{Before, Linear, MOST_INPUTS, NormWeights};
 pub use mlp::{Activation, Mlp};
+pub use network::{Layer, Network, Picture};
 pub use patches::PatchEmbedding;
+pub use reuse::{Memory, Reuse};
 pub use workers::Workers;

@@ -1,5 +1,6 @@
 //! The patch embedding: each patch of the picture times the weights.
 
+use super::attention::Rows;
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
 use crate::embed::kernels::passes::Then;
@@ -18,19 +19,26 @@ pub struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    /// A picture, (channels, height, width), to `out`, (tokens, outputs).
-    pub fn run(&self, workers: &Workers, picture: &[f32], [height, width]: [usize; 2], out: &mut [f32]) {
+    /// Tokens, those of the prefix counted.
+    pub fn tokens(&self) -> usize {
+        self.added.len() / self.linear.outputs()
+    }
+
+    /// A picture, (channels, height, width), to the tokens of `rows`, among which are all of the prefix: (rows, outputs).
+    pub fn run(&self, workers: &Workers, picture: &[f32], [height, width]: [usize; 2], rows: Rows, out: &mut [f32]) {
         let PatchEmbedding { patch, linear, added, prefix, .. } = self;
         let (outputs, columns) = (linear.outputs(), width / patch);
-        out.copy_from_slice(added);
+        for (row, out) in out.chunks_exact_mut(outputs).enumerate() {
+            out.copy_from_slice(&added[rows.token(row) * outputs..][..outputs]);
+        }
         let patches = &mut out[prefix * outputs..];
         let each = workers.rows_a_part(patches.len() / outputs, ROWS);
         workers.share(patches, each * outputs, |index, out, engaged, scratch| {
             let Scratch { left, scales, sums, floats, row, .. } = scratch;
-            let rows = out.len() / outputs;
-            let pixels = floats.at_least(rows * linear.inputs);
+            let count = out.len() / outputs;
+            let pixels = floats.at_least(count * linear.inputs);
             for (r, pixels) in pixels.chunks_exact_mut(linear.inputs).enumerate() {
-                let at = index * each + r;
+                let at = rows.token(prefix + index * each + r) - prefix;
                 let corner = at / columns * patch * width + at % columns * patch;
                 let lines = (0..self.channels).flat_map(|c| (0..*patch).map(move |y| c * height * width + y * width));
                 for (line, to) in lines.zip(pixels.chunks_exact_mut(*patch)) {
@@ -38,7 +46,7 @@ impl PatchEmbedding {
                 }
                 pixels[self.channels * patch * patch..].fill(0.0);
             }
-            let left = linear.quantize(engaged, (pixels, linear.inputs), rows, left, scales, row);
+            let left = linear.quantize(engaged, (pixels, linear.inputs), count, left, scales, row);
             linear.multiply(engaged, left, scales, sums, Then::Add, out);
         });
     }

@@ -5,22 +5,26 @@ use super::*;
 use crate::embed::kernels::{Kernel, Panels, supported};
 
 /// A small generator, so that a failure repeats.
-struct Numbers(u64);
+pub struct Numbers(u64);
 
 impl Numbers {
+    pub fn new(seed: u64) -> Numbers {
+        Numbers(seed)
+    }
+
     /// In [-1, 1).
-    fn next(&mut self) -> f32 {
+    pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn many(&mut self, count: usize, size: f32) -> Vec<f32> {
+    pub fn many(&mut self, count: usize, size: f32) -> Vec<f32> {
         (0..count).map(|_| self.next() * size).collect()
     }
 }
 
 /// A linear layer whose weights are whole numbers times a power of two, and the same weights as floats: (inputs, outputs).
-fn linear(numbers: &mut Numbers, inputs: usize, outputs: usize, before: Before) -> (Linear, Vec<f32>) {
+pub fn linear(numbers: &mut Numbers, inputs: usize, outputs: usize, before: Before) -> (Linear, Vec<f32>) {
     let scale = (inputs as f32).sqrt().recip().log2().round().exp2() / 64.0;
     let whole: Vec<i8> = (0..inputs * outputs).map(|_| (numbers.next() * 127.0).round() as i8).collect();
     let floats = whole.iter().map(|v| f32::from(*v) * scale).collect();
@@ -29,7 +33,7 @@ fn linear(numbers: &mut Numbers, inputs: usize, outputs: usize, before: Before) 
     (Linear { before, weights, scales: vec![scale; outputs], bias, inputs }, floats)
 }
 
-fn norm(numbers: &mut Numbers, width: usize) -> NormWeights {
+pub fn norm(numbers: &mut Numbers, width: usize) -> NormWeights {
     let gamma = numbers.many(width, 0.3).iter().map(|v| 1.0 + v).collect();
     NormWeights { gamma, beta: numbers.many(width, 0.2), epsilon: 1e-6 }
 }

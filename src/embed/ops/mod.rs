@@ -18,8 +18,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::nn::Softmax;
 
-use super::layers::Workers;
+use super::layers::{Layer, Network, Workers};
 use operators::{AttentionOp, LinearOp, MlpOp, NormOp, PatchesOp, SeamOp};
 use recognise::{Reader, Residual};
 
@@ -42,17 +43,54 @@ pub struct Rewritten {
     pub linears: usize,
 }
 
+impl Rewritten {
+    /// Of a network, in which nothing else is.
+    pub fn of(network: &Network) -> Rewritten {
+        let count = |of: fn(&Layer) -> bool| network.layers.iter().filter(|layer| of(layer)).count();
+        Rewritten {
+            patch_embeddings: 1,
+            attentions: count(|layer| matches!(layer, Layer::Attention(_))),
+            mlps: count(|layer| matches!(layer, Layer::Mlp(_))),
+            linears: count(|layer| matches!(layer, Layer::Linear(..))),
+        }
+    }
+}
+
 /// Declutters a graph, and replaces in it what is recognised.
 ///
 /// # Errors
 /// When tract refuses a patch.
 pub fn rewrite(model: TypedModel, workers: &Arc<Workers>, scope: Scope) -> TractResult<(TypedModel, Rewritten)> {
-    let (rewritten, done) = replace(seamed(model.clone())?.into_decluttered()?, workers, scope)?;
-    if done.attentions + done.mlps == 0 {
+    if model.nodes().iter().all(|node| !node.op_is::<Softmax>()) {
         // No transformer: nothing here is what these operators are for.
         return Ok((model.into_decluttered()?, Rewritten::default()));
     }
-    Ok((rewritten, done))
+    replace(seamed(model)?.into_decluttered()?, workers, scope)
+}
+
+/// The network that a rewritten graph is, where nothing but our operators leads from its input to its output.
+pub fn network(model: &TypedModel) -> Option<Network> {
+    let &[mut outlet] = &model.outputs[..] else { return None };
+    let mut layers = Vec::new();
+    loop {
+        let node = model.node(outlet.node);
+        if let Some(op) = node.op_as::<PatchesOp>() {
+            layers.reverse();
+            let from_picture = model.inputs == node.inputs && model.outlet_fact(node.inputs[0]).ok()?.shape.rank() == 4;
+            return from_picture.then(|| Network { patches: Arc::clone(&op.patches), layers });
+        } else if let Some(op) = node.op_as::<AttentionOp>() {
+            layers.push(Layer::Attention(Arc::clone(&op.attention)));
+        } else if let Some(op) = node.op_as::<MlpOp>() {
+            layers.push(Layer::Mlp(Arc::clone(&op.mlp)));
+        } else if let Some(op) = node.op_as::<NormOp>() {
+            layers.push(Layer::Norm(Arc::clone(&op.norm)));
+        } else if let Some(op) = node.op_as::<LinearOp>() {
+            layers.push(Layer::Linear(Arc::clone(&op.linear), op.then));
+        } else {
+            return None;
+        }
+        outlet = node.inputs[0];
+    }
 }
 
 /// A graph with a seam behind each patch embedding.

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
 use crate::embed::kernels::passes::Then;
-use crate::embed::layers::{Attention, Linear, Mlp, NormWeights, PatchEmbedding, Workers};
+use crate::embed::layers::{Attention, Linear, Mlp, NormWeights, PatchEmbedding, Rows, Workers};
 
 /// Writes what tract asks of every operator: a name, equality by identity, and the shape of what comes out.
 macro_rules! operator {
@@ -148,7 +148,7 @@ impl PatchesOp {
         let pictures = input.as_slice::<f32>()?.chunks_exact(channels * height * width);
         let mut tokens = out.try_as_plain_ram_mut()?;
         for (picture, tokens) in pictures.zip(tokens.as_slice_mut::<f32>()?.chunks_exact_mut(added.len())) {
-            self.patches.run(&self.workers, picture, [height, width], tokens);
+            self.patches.run(&self.workers, picture, [height, width], Rows::All(self.patches.tokens()), tokens);
         }
         Ok(out)
     }

@@ -84,7 +84,8 @@ pub fn quantize(
     if pictures.len() < 2 {
         return Err(QuantizeError::NoPictures);
     }
-    let ModelFiles { manifest, graph, transform, onnx_path, probe_file, .. } = model;
+    let graph = model.graph()?;
+    let ModelFiles { manifest, transform, onnx_path, probe_file, .. } = model;
     let wrong = |problem: String| QuantizeError::Graph { path: onnx_path.clone(), problem };
     let network = Network::of(graph, &manifest.output).map_err(wrong)?;
     let before = encoded(&network.file()).len();

@@ -1,5 +1,7 @@
 //! Attention: queries, keys and values from linear layers of one LayerNorm, softmax, and the layer behind it.
 
+use std::rc::Rc;
+
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::axes::Axis;
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -13,11 +15,20 @@ use crate::embed::layers::{Attention, AttentionSizes, Before};
 
 /// Queries, keys or values: which columns of which layer they are.
 struct Part {
-    layer: LinearRef,
+    layer: Rc<LinearRef>,
+    /// What the layer makes.
+    made: OutletId,
     /// (heads, width)
     columns: Vec<usize>,
     heads: usize,
     width: usize,
+}
+
+/// The layers that were read, and the nodes that they cover. One layer mostly makes queries, keys and values.
+#[derive(Default)]
+struct Layers {
+    read: Vec<(OutletId, Rc<LinearRef>)>,
+    covered: Vec<usize>,
 }
 
 /// Names of the axes of a product of two values.
@@ -54,7 +65,8 @@ impl Reader<'_> {
         if [token_axis, head_axis, width_axis] != [roles.first, roles.heads, roles.second] {
             return None;
         }
-        let values = self.part(einsum, 1, values, [roles.summed, roles.heads, roles.second], &mut covered)?;
+        let mut layers = Layers::default();
+        let values = self.part(einsum, 1, values, [roles.summed, roles.heads, roles.second], &mut layers)?;
         let (scores, scale) = self.scaled(scores);
         let (product, &[queries, keys]) = self.op::<EinSum>(self.before_reshapes(scores))? else { return None };
         let scores_outlet = self.before_reshapes(scores);
@@ -70,8 +82,8 @@ impl Reader<'_> {
         }
         let (queries, of_queries) = self.scaled(queries);
         let (keys, of_keys) = self.scaled(keys);
-        let queries = self.part(product, 0, queries, [roles.first, roles.heads, roles.summed], &mut covered)?;
-        let keys = self.part(product, 1, keys, [roles.second, roles.heads, roles.summed], &mut covered)?;
+        let queries = self.part(product, 0, queries, [roles.first, roles.heads, roles.summed], &mut layers)?;
+        let keys = self.part(product, 1, keys, [roles.second, roles.heads, roles.summed], &mut layers)?;
         let parts = [queries, keys, values];
         let (heads, used) = (parts[0].heads, parts[0].width);
         let sizes = AttentionSizes { heads, width: used.next_multiple_of(PANEL), used };
@@ -84,11 +96,22 @@ impl Reader<'_> {
         if !alike || frames != 1 || heads * used != width || !scale.is_normal() || scale < 0.0 {
             return None;
         }
+        covered.append(&mut layers.covered);
         let norm = self.norm_of(&parts[0].layer, from, &mut covered)?;
-        let matrix = |part: &Part| Some(part.layer.matrix(Some(&part.columns)).ok()?.filled(used, sizes.width));
+        // A layer that makes several is rounded once.
+        let mut rounded: Vec<(OutletId, Matrix)> = Vec::new();
+        for part in &parts {
+            if rounded.iter().all(|(made, _)| *made != part.made) {
+                rounded.push((part.made, part.layer.matrix().ok()?));
+            }
+        }
+        let matrix = |part: &Part| {
+            let (_, matrix) = rounded.iter().find(|(made, _)| *made == part.made)?;
+            Some(matrix.columns(&part.columns).filled(used, sizes.width))
+        };
         let qkv = parts.iter().map(matrix).collect::<Option<Vec<Matrix>>>()?.into_iter().reduce(Matrix::beside)?;
         let qkv = qkv.pack(Before::Norm(norm))?;
-        let proj = last.build(None, last.before())?;
+        let proj = last.build(last.before())?;
         covered.extend([attended.node, softmaxed.node, scores.node]);
         let attention = Attention { sizes, qkv, scale, proj };
         Some(Residual::Attention { from, attention, covered })
@@ -155,10 +178,17 @@ impl Reader<'_> {
         slot: usize,
         outlet: OutletId,
         [tokens, heads, width]: [char; 3],
-        covered: &mut Vec<usize>,
+        layers: &mut Layers,
     ) -> Option<Part> {
         let View { source, offset, axes } = self.view(outlet)?;
-        let layer = self.linear(source, covered)?;
+        let layer = match layers.read.iter().find(|(made, _)| *made == source) {
+            Some((_, layer)) => Rc::clone(layer),
+            None => {
+                let layer = Rc::new(self.linear(source, &mut layers.covered)?);
+                layers.read.push((source, Rc::clone(&layer)));
+                layer
+            }
+        };
         let axis = |name: char| {
             let axis = einsum.axes.iter_all_axes().find(|axis| axis.repr == name)?;
             axes.get(*axis.inputs[slot].first()?).copied()
@@ -170,6 +200,6 @@ impl Reader<'_> {
             return None;
         }
         let columns = (0..heads).flat_map(|head| (0..width).map(move |at| offset + head * between + at)).collect();
-        Some(Part { layer, columns, heads, width })
+        Some(Part { layer, made: source, columns, heads, width })
     }
 }

@@ -1,5 +1,7 @@
 //! Products with constant weights, whoever quantized them.
 
+use std::borrow::Cow;
+
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cast::Cast;
@@ -8,10 +10,8 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use super::{MOST_NODES, Reader, Scope};
 use crate::embed::kernels::Panels;
 use crate::embed::kernels::passes::LEVELS;
-use crate::embed::layers::{Before, Linear};
+use crate::embed::layers::{Before, Linear, MOST_INPUTS};
 
-/// Most numbers that a product sums up: so many of the largest magnitude fit into 32 bits.
-const MOST_INPUTS: usize = 1 << 17;
 /// Most multiplications around a product in integers.
 const MOST_FACTORS: usize = 16;
 
@@ -30,10 +30,10 @@ pub struct LinearRef {
     pub factors: Option<Vec<f32>>,
 }
 
-/// Numbers of weights, (inputs, outputs), where they lie in the graph.
+/// Numbers of weights, (inputs, outputs), as they lie in the graph.
 enum Weights {
     Floats(Tensor),
-    /// Whole numbers less `zeros`, one for all or one for each output.
+    /// Whole numbers, of 8 or 32 bits, less `zeros`, one for all or one for each output.
     Integers {
         numbers: Tensor,
         zeros: Vec<i32>,
@@ -47,14 +47,25 @@ impl Weights {
         match self {
             Weights::Floats(tensor) => to.copy_from_slice(&tensor.try_as_plain_ram()?.as_slice::<f32>()?[range]),
             Weights::Integers { numbers, zeros } => {
-                let zero = |column: usize| zeros[if zeros.len() == 1 { 0 } else { column }];
-                let numbers = numbers.try_as_plain_ram()?;
-                for (column, (to, at)) in to.iter_mut().zip(range).enumerate() {
-                    *to = (numbers.as_slice::<i32>()?[at] - zero(column)) as f32;
+                let plain = numbers.try_as_plain_ram()?;
+                match numbers.datum_type() {
+                    DatumType::I8 => less(&plain.as_slice::<i8>()?[range], zeros, to),
+                    DatumType::U8 => less(&plain.as_slice::<u8>()?[range], zeros, to),
+                    _ => less(&plain.as_slice::<i32>()?[range], zeros, to),
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Whole numbers less zeros, as floats.
+fn less<T: Copy + Into<i32>>(numbers: &[T], zeros: &[i32], to: &mut [f32]) {
+    match zeros {
+        [zero] => to.iter_mut().zip(numbers).for_each(|(to, v)| *to = ((*v).into() - zero) as f32),
+        many => {
+            to.iter_mut().zip(numbers.iter().zip(many)).for_each(|(to, (v, zero))| *to = ((*v).into() - zero) as f32)
+        }
     }
 }
 
@@ -64,21 +75,13 @@ impl LinearRef {
         self.factors.clone().map_or(Before::Nothing, Before::Factors)
     }
 
-    /// Columns `columns`, or all, packed.
-    pub fn build(&self, columns: Option<&[usize]>, before: Before) -> Option<Linear> {
-        self.matrix(columns).ok()?.pack(before)
+    /// Packed, with something before.
+    pub fn build(&self, before: Before) -> Option<Linear> {
+        self.matrix().ok()?.pack(before)
     }
 
-    /// Columns `columns`, or all, in 8 bits.
-    pub fn matrix(&self, columns: Option<&[usize]>) -> TractResult<Matrix> {
-        let all: Vec<usize>;
-        let columns = match columns {
-            Some(columns) => columns,
-            None => {
-                all = (0..self.outputs).collect();
-                &all
-            }
-        };
+    /// All of it in 8 bits.
+    pub fn matrix(&self) -> TractResult<Matrix> {
         let mut row = vec![0.0; self.outputs];
         let mut largest = vec![0.0f32; self.outputs];
         for k in 0..self.inputs {
@@ -87,19 +90,18 @@ impl LinearRef {
         }
         // What is whole and small enough already stays as it is.
         let exact = matches!(self.weights, Weights::Integers { .. }) && largest.iter().all(|most| *most <= LEVELS);
-        let step = |column: usize| if exact { 1.0 } else { (largest[column] / LEVELS).max(f32::MIN_POSITIVE) };
-        let steps: Vec<f32> = columns.iter().map(|column| step(*column)).collect();
-        let mut numbers = Vec::with_capacity(self.inputs * columns.len());
+        let step = |most: &f32| if exact { 1.0 } else { (most / LEVELS).max(f32::MIN_POSITIVE) };
+        let steps: Vec<f32> = largest.iter().map(step).collect();
+        let mut numbers = Vec::with_capacity(self.inputs * self.outputs);
         for k in 0..self.inputs {
             self.weights.row(k, self.outputs, &mut row)?;
-            numbers.extend(columns.iter().zip(&steps).map(|(column, step)| (row[*column] / step).round() as i8));
+            match exact {
+                true => numbers.extend(row.iter().map(|v| *v as i8)),
+                false => numbers.extend(row.iter().zip(&steps).map(|(v, step)| (v / step).round() as i8)),
+            }
         }
-        Ok(Matrix {
-            numbers,
-            inputs: self.inputs,
-            scales: columns.iter().zip(&steps).map(|(column, step)| self.scales[*column] * step).collect(),
-            bias: columns.iter().map(|column| self.bias[*column]).collect(),
-        })
+        let scales = self.scales.iter().zip(&steps).map(|(scale, step)| scale * step).collect();
+        Ok(Matrix { numbers, inputs: self.inputs, scales, bias: self.bias.clone() })
     }
 }
 
@@ -114,6 +116,18 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// These outputs, in this order.
+    pub fn columns(&self, columns: &[usize]) -> Matrix {
+        let pick = |row: &[f32]| columns.iter().map(|column| row[*column]).collect();
+        let rows = self.numbers.chunks_exact(self.scales.len());
+        Matrix {
+            numbers: rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect(),
+            inputs: self.inputs,
+            scales: pick(&self.scales),
+            bias: pick(&self.bias),
+        }
+    }
+
     /// Each group of `used` outputs filled up to `width` with outputs that are zero.
     pub fn filled(self, used: usize, width: usize) -> Matrix {
         if used == width {
@@ -177,11 +191,13 @@ impl Reader<'_> {
                 return (layer.outputs == outputs).then_some(layer);
             }
         }
+        // A product in integers has its scales in multiplications too: it is looked for as a whole first.
+        if self.inputs_of(outlet, "Mul").is_some()
+            && let Some(layer) = self.integer_product(outlet, covered)
+        {
+            return Some(layer);
+        }
         for [inside, constant] in self.either(outlet, "Mul") {
-            // A product in integers has its scales here too: it is looked for as a whole first.
-            if let Some(layer) = self.integer_product(outlet, covered) {
-                return Some(layer);
-            }
             if let Some(by) = self.vector(constant, outputs) {
                 let mut layer = self.linear(inside, covered)?;
                 if layer.outputs != outputs {
@@ -325,7 +341,11 @@ impl Reader<'_> {
         if self.fact_type(product)? != i32::datum_type() || !self.all_zero(bias) {
             return None;
         }
-        let weights = self.constant(b)?.cast_to::<i32>().ok()?;
+        let weights = self.constant(b)?;
+        let weights = match weights.datum_type() {
+            DatumType::I8 | DatumType::U8 => Cow::Borrowed(&**weights),
+            _ => weights.cast_to::<i32>().ok()?,
+        };
         let whole = self.matrix_of(einsum, product, (a, 0), &weights)?;
         let &[rows, columns] = whole.shape() else { return None };
         let zeros = self.constant(b_zero)?.cast_to::<i32>().ok()?.into_owned();

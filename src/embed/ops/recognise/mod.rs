@@ -171,7 +171,9 @@ impl<'m> Reader<'m> {
         let filled = hidden.next_multiple_of(PANEL);
         let into = parts.iter().map(|(layer, from)| {
             let columns: Vec<usize> = (*from..from + hidden).collect();
-            Some(layer.matrix(Some(&columns)).ok()?.filled(hidden, filled))
+            let matrix = layer.matrix().ok()?;
+            let matrix = if columns.len() == layer.outputs { matrix } else { matrix.columns(&columns) };
+            Some(matrix.filled(hidden, filled))
         });
         let into = into.collect::<Option<Vec<Matrix>>>()?.into_iter().reduce(Matrix::beside)?;
         let factors = |factors: &Vec<f32>| {
@@ -180,7 +182,7 @@ impl<'m> Reader<'m> {
             Before::Factors(factors)
         };
         let before = last.factors.as_ref().map_or(Before::Nothing, factors);
-        let out = last.matrix(None).ok()?.deepened(filled).pack(before)?;
+        let out = last.matrix().ok()?.deepened(filled).pack(before)?;
         let into = into.pack(Before::Norm(norm))?;
         Some(Residual::Mlp { from, mlp: Mlp { into, activation, out }, covered })
     }
@@ -229,9 +231,9 @@ impl<'m> Reader<'m> {
         match norm {
             Some((from, norm, nodes)) => {
                 covered.extend(nodes);
-                Some((from, layer.build(None, Before::Norm(norm))?, then, covered))
+                Some((from, layer.build(Before::Norm(norm))?, then, covered))
             }
-            None => Some((layer.input, layer.build(None, layer.before())?, then, covered)),
+            None => Some((layer.input, layer.build(layer.before())?, then, covered)),
         }
     }
 }
