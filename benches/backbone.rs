@@ -93,8 +93,8 @@ fn load(engine: Engine, onnx: &Path, size: [usize; 2], threads: usize) -> Result
         input_sizes: vec![size],
     };
     match engine {
-        Engine::Tagalong => load_bare(&model, Runtime { threads, backend: Backend::Int8 }),
-        Engine::Tract => load_bare(&model, Runtime { threads, backend: Backend::Reference }),
+        Engine::Tagalong => load_bare(&model, Runtime { threads, backend: Backend::Int8, reuse: None }),
+        Engine::Tract => load_bare(&model, Runtime { threads, backend: Backend::Reference, reuse: None }),
     }
 }
 

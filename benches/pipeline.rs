@@ -12,7 +12,7 @@ use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
 use tagalong::capture::{CameraConfig, SourceKind};
 use tagalong::clock;
 use tagalong::config::Config;
-use tagalong::embed::{self, Backbone, Backend, Embedder, ModelConfig, Preprocessor};
+use tagalong::embed::{self, Backbone, Embedder, ModelConfig, Preprocessor};
 use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
 use tagalong::serve::client::{ControlClient, Event, TracksClient};
@@ -38,7 +38,7 @@ fn main() {
 
 /// The bundled model, on one thread.
 fn backbone() -> Box<dyn Backbone> {
-    let model = ModelConfig { manifest: "bundled".into(), input: "480x640".into(), threads: 1, backend: Backend::Auto };
+    let model = ModelConfig { input: "480x640".into(), threads: 1, ..ModelConfig::new("bundled") };
     embed::load(&model).expect("the bundled model loads")
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use tagalong::embed::{Backbone, Backend, ModelConfig, load_tract};
+use tagalong::embed::{Backbone, ModelConfig, load_tract};
 
 #[path = "../tests/study_controls/mod.rs"]
 mod controls;
@@ -15,12 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [checkpoint, manifest, folder] = &arguments[..] else {
         return Err("usage: study_controls CHECKPOINT MANIFEST FOLDER".into());
     };
-    let config = ModelConfig {
-        manifest: manifest.to_string_lossy().into_owned(),
-        input: "auto".into(),
-        threads: 1,
-        backend: Backend::Auto,
-    };
+    let config = ModelConfig::new(manifest.to_string_lossy());
     let dim = load_tract(&config)?.spec().dim;
     let loud: Vec<usize> = (0..5).map(|i| (2 * i + 1) * dim / 10).collect();
     let made = controls::loud(manifest, dim, &loud, 50.0, "loud")?;

@@ -599,7 +599,7 @@ fn embed(
         let (camera, failures) = (&daemon.cameras[slot], &mut failures[slot]);
         let taken = clock::now().mono_ns;
         let mut features = spare.try_recv().unwrap_or_else(|_| embedder.empty_features());
-        match embedder.embed(&frame.pixels, &mut features) {
+        match embedder.follow(slot, &frame.pixels, &mut features) {
             Ok(times) => {
                 if failures.in_a_row >= MOST_FAILURES {
                     log::info!("camera {}: its frames can be read again", camera.name);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use tagalong::embed::{
-    Backbone, BackboneSpec, Backend, BareModel, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
+    Backbone, BackboneSpec, BareModel, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
     Preprocessor, Runtime, TractBackbone, load,
 };
 use tagalong::model::bundled;
@@ -206,7 +206,7 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         OnnxFile::decode(onnx, None).unwrap(),
         spec,
         layout,
-        Runtime { threads: 1, backend: Backend::Reference },
+        Runtime { threads: 1, ..Runtime::REFERENCE },
     )
     .unwrap()
 }
@@ -305,7 +305,7 @@ fn a_layout_that_does_not_fit_is_refused_with_the_shapes() {
             OnnxFile::decode(&onnx, None).unwrap(),
             spec,
             layout,
-            Runtime { threads: 1, backend: Backend::Reference },
+            Runtime { threads: 1, ..Runtime::REFERENCE },
         )
         .err()
         .expect("it is refused")
@@ -350,8 +350,7 @@ fn a_described_graph_is_run_by_its_manifest() {
         assert_eq!((manifest.prefix_tokens, manifest.precision), (PREFIX, precision));
         assert_eq!(Manifest::parse(&manifest.to_text("a test")), Ok(manifest), "no digit is lost");
         let file = folder.path().join("small.toml").to_string_lossy().into_owned();
-        let loaded =
-            load(&ModelConfig { manifest: file, input: "112x64".into(), threads: 1, backend: Backend::Auto }).unwrap();
+        let loaded = load(&ModelConfig { input: "112x64".into(), threads: 1, ..ModelConfig::new(file) }).unwrap();
         assert_eq!((loaded.spec().grids[0], loaded.spec().dim), (GRIDS[1], DIM));
         assert!(loaded.spec().probe_cosine >= least, "{}", loaded.spec().probe_cosine);
     }

@@ -79,7 +79,7 @@ fn cosines(a: &Array2<f32>, b: &Array2<f32>) -> (f32, f32) {
 }
 
 fn ours(threads: usize) -> Runtime {
-    Runtime { threads, backend: Backend::Int8 }
+    Runtime { threads, backend: Backend::Int8, reuse: None }
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn every_kernel_proves_a_quantized_model() {
         .unwrap();
     assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
     let quantized = manifest.with_file_name("int8.toml");
-    let auto = Runtime { threads: 1, backend: Backend::Auto };
+    let auto = Runtime { threads: 1, ..Runtime::default() };
     let (_, rewritten) = tokens(&quantized.with_extension("onnx"), 14, [14 * 6, 14 * 9], auto);
     let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };
     assert_eq!(rewritten, whole);
@@ -189,7 +189,7 @@ fn products_that_others_quantized_are_found() {
     let made = Command::new(python).arg(script).arg(&onnx).arg(&plain).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let (expected, _) = tokens(&onnx, 14, size, Runtime::REFERENCE);
-    let (got, rewritten) = tokens(&plain, 14, size, Runtime { threads: 1, backend: Backend::Auto });
+    let (got, rewritten) = tokens(&plain, 14, size, Runtime { threads: 1, ..Runtime::default() });
     assert_eq!((rewritten.attentions, rewritten.mlps), (DEPTH, DEPTH));
     let (mean, least) = cosines(&got, &expected);
     assert!(mean > 0.998 && least > 0.99, "{mean} {least}");

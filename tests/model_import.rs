@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use tagalong::embed::{Backend, ModelConfig, load, probe_features};
+use tagalong::embed::{ModelConfig, load, probe_features};
 use tagalong::model::checkpoint::Checkpoint;
 use tagalong::model::import::{Import, ImportError, Imported, import, normalised};
 use tagalong::model::vit::{Family, Hints, Kind, Tap, Vit};
@@ -104,8 +104,7 @@ fn error(got: &[f32], expected: &[f32], dim: usize) -> f64 {
 fn features(manifest: &Path, [height, width]: [usize; 2]) -> Vec<f32> {
     let manifest = manifest.to_string_lossy().into_owned();
     let mut model =
-        load(&ModelConfig { manifest, input: format!("{height}x{width}"), threads: 1, backend: Backend::Auto })
-            .unwrap();
+        load(&ModelConfig { input: format!("{height}x{width}"), threads: 1, ..ModelConfig::new(manifest) }).unwrap();
     let grid = model.spec().grids[0];
     probe_features(model.as_mut(), grid).unwrap().data
 }
@@ -289,10 +288,7 @@ fn weights_apart_compute_the_same() {
     bytes[100] ^= 1;
     fs::write(&weights, bytes).unwrap();
     let manifest = model.manifest.to_string_lossy().into_owned();
-    let refusal = load(&ModelConfig { manifest, input: "auto".into(), threads: 1, backend: Backend::Auto })
-        .err()
-        .unwrap()
-        .to_string();
+    let refusal = load(&ModelConfig { threads: 1, ..ModelConfig::new(manifest) }).err().unwrap().to_string();
     assert!(refusal.contains("small.weights: its sha256 is"), "{refusal}");
 }
 

@@ -65,7 +65,9 @@ fn features_by(
     picture: &PixelBuf,
 ) -> (usize, Vec<f32>) {
     let manifest = manifest.to_string_lossy().into_owned();
-    let model = load(&ModelConfig { manifest, input: format!("{height}x{width}"), threads: 1, backend }).unwrap();
+    let model =
+        load(&ModelConfig { input: format!("{height}x{width}"), threads: 1, backend, ..ModelConfig::new(manifest) })
+            .unwrap();
     let grid = model.spec().grids[0];
     let mut embedder = Embedder::new(model, grid);
     let mut features = embedder.empty_features();

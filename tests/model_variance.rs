@@ -6,7 +6,7 @@ use std::process::Command;
 
 use safetensors::tensor::{SafeTensors, TensorView};
 use tagalong::capture::synthetic::SceneOptions;
-use tagalong::embed::{Backend, ModelConfig, load, probe_features};
+use tagalong::embed::{ModelConfig, load, probe_features};
 use tagalong::model::import::{Import, import};
 use tagalong::model::vit::Hints;
 
@@ -72,7 +72,7 @@ fn variance(manifest: &Path, frames: &Path, more: &[&str]) -> (i32, String, Stri
 /// What a model makes of the probe's picture: dimensions, and L2-normalised rows.
 fn features(manifest: &Path) -> (usize, Vec<f32>) {
     let manifest = manifest.to_string_lossy().into_owned();
-    let mut model = load(&ModelConfig { manifest, input: "auto".into(), threads: 1, backend: Backend::Auto }).unwrap();
+    let mut model = load(&ModelConfig { threads: 1, ..ModelConfig::new(manifest) }).unwrap();
     let grid = model.spec().grids[0];
     let features = probe_features(model.as_mut(), grid).unwrap();
     (features.dim, features.data)
@@ -200,10 +200,7 @@ fn what_cannot_be_done_is_told() {
     fs::write(&file, bytes).unwrap();
     let refusal = |manifest: &Path| {
         let manifest = manifest.to_string_lossy().into_owned();
-        load(&ModelConfig { manifest, input: "auto".into(), threads: 1, backend: Backend::Auto })
-            .err()
-            .unwrap()
-            .to_string()
+        load(&ModelConfig { threads: 1, ..ModelConfig::new(manifest) }).err().unwrap().to_string()
     };
     assert!(refusal(&transformed).contains("quiet-standardised.transform: its sha256 is"));
     assert_eq!(variance(&manifest, &davis, &["--standardise", "--force"]).0, 0);

@@ -89,12 +89,8 @@ fn bundled(folder: &Path) -> [PathBuf; 2] {
         fs::copy(models.join(name), folder.join(name)).unwrap();
     }
     let manifest = folder.join("bundled.toml");
-    let dim = tagalong::embed::load(&tagalong::embed::ModelConfig {
-        manifest: manifest.to_string_lossy().into_owned(),
-        input: "auto".into(),
-        threads: 1,
-        backend: tagalong::embed::Backend::Auto,
-    });
+    let model = tagalong::embed::ModelConfig::new(manifest.to_string_lossy());
+    let dim = tagalong::embed::load(&tagalong::embed::ModelConfig { threads: 1, ..model });
     let dim = dim.unwrap().spec().dim;
     let loud = loud(&manifest, dim, &[1, dim / 4, dim / 2, dim - 7, dim - 2], 50.0, "loud").unwrap();
     [manifest, loud]

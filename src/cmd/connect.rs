@@ -61,8 +61,12 @@ impl EmbedFrame for Model {
         self.embedder.dim()
     }
 
+    fn forget(&mut self) {
+        self.embedder.forget(0);
+    }
+
     fn embed(&mut self, frame: &Frame, out: &mut Features) -> anyhow::Result<[Duration; 2]> {
-        let times = self.embedder.embed(&frame.pixels, out)?;
+        let times = self.embedder.follow(0, &frame.pixels, out)?;
         Ok([times.preprocess, times.embed])
     }
 }

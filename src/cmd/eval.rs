@@ -7,7 +7,7 @@ use super::follow::{ModelChoice, SessionTracker};
 use super::values::{parse_channels, parse_size, preset};
 use super::{connect, out};
 use crate::config::Config;
-use crate::embed::{Backend, BareModel, ModelConfig, Runtime};
+use crate::embed::{Backend, BareModel, ModelConfig, Reuse, Runtime};
 use crate::eval::run::evaluate;
 use crate::eval::{Davis, Report};
 
@@ -64,6 +64,20 @@ pub struct Args {
     /// Who computes the network: auto, int8 or reference
     #[arg(long, default_value = "auto", value_name = "BACKEND", value_parser = str::parse::<Backend>)]
     backend: Backend,
+    /// Compute patches anew only where they changed by more than this share of full brightness; 0 for all of every frame
+    #[arg(long, default_value_t = 0.0, value_name = "CHANGE", value_parser = share)]
+    reuse: f32,
+    /// With --reuse: frames after which all patches are computed anew
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    refresh_frames: u64,
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("it must be a number from 0 to 1".into()),
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -103,7 +117,7 @@ impl Args {
     }
 
     fn model_choice(&self, defaults: &ModelConfig) -> anyhow::Result<ModelChoice> {
-        let runtime = Runtime { threads: self.threads as usize, backend: self.backend };
+        let runtime = self.runtime();
         let file = PathBuf::from(&self.model);
         if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
             let Some(output) = self.output.clone() else {
@@ -127,9 +141,16 @@ impl Args {
                            all of it";
             return Err(failure(Kind::Usage, message));
         }
-        let Runtime { threads, backend } = runtime;
-        let manifest = self.model.clone();
-        Ok(ModelChoice::Manifest(ModelConfig { manifest, threads, backend, ..defaults.clone() }))
+        let (manifest, threads, backend) = (self.model.clone(), runtime.threads, runtime.backend);
+        let (reuse, refresh_frames) = (self.reuse, self.refresh_frames as usize);
+        let defaults = defaults.clone();
+        Ok(ModelChoice::Manifest(ModelConfig { manifest, threads, backend, reuse, refresh_frames, ..defaults }))
+    }
+
+    fn runtime(&self) -> Runtime {
+        let reuse = Reuse { change: self.reuse, refresh: self.refresh_frames as usize };
+        let reuse = (self.reuse > 0.0).then_some(reuse);
+        Runtime { threads: self.threads as usize, backend: self.backend, reuse }
     }
 }
 
@@ -175,7 +196,7 @@ mod tests {
         let onnx = |patch, mean, std| {
             let (onnx, output) = ("v.onnx".into(), "x6".into());
             let model = BareModel { onnx, output, patch, mean, std, input_sizes: Vec::new() };
-            ModelChoice::Onnx { model, runtime: Runtime { threads: 0, backend: Backend::Auto } }
+            ModelChoice::Onnx { model, runtime: Runtime::default() }
         };
         assert_eq!(choice("--model v.onnx --output x6"), Ok(onnx(16, [0.5; 3], [0.5; 3])));
         let given = choice("--model v.onnx --output x6 --patch 8 --mean 0.1,0.2,0.3 --std 1,2,3");

@@ -30,6 +30,9 @@ pub trait EmbedFrame {
     /// Length of one embedding.
     fn dim(&self) -> usize;
 
+    /// Takes nothing over from earlier frames: the next is of another video.
+    fn forget(&mut self) {}
+
     /// Embeds a frame into `out`, and tells how long preprocessing and the backbone took.
     ///
     /// # Errors
@@ -69,6 +72,7 @@ impl SessionTracker {
 
 impl VideoTracker for SessionTracker {
     fn begin(&mut self, frame: &Frame, masks: &[Mask]) -> Result<StageTimes, TrackerError> {
+        self.model.forget();
         let mut times = self.embed(frame)?;
         let start = Instant::now();
         let (grid, dim) = (self.model.grid(), self.model.dim());

@@ -10,7 +10,7 @@ use super::exit::{Kind, failure};
 use super::values::preset;
 use super::{connect, out};
 use crate::config::Config;
-use crate::embed::{Backend, ModelConfig, load_tract};
+use crate::embed::{ModelConfig, load_tract};
 use crate::eval::{Davis, Sequence};
 use crate::study::extractor::{Extractor, Model, Noise, Pixels};
 use crate::study::report::{Judged, Report, Settings};
@@ -191,8 +191,8 @@ fn try_to_write(folder: &Path) -> io::Result<()> {
 
 /// Loaded as the daemon would: one that fails its probe is refused.
 fn model(name: &str) -> anyhow::Result<Model> {
-    let config = ModelConfig { manifest: name.into(), input: "auto".into(), threads: 0, backend: Backend::Auto };
-    Ok(Model::new(load_tract(&config, None).map_err(connect::refused)?))
+    let config = ModelConfig::new(name);
+    Ok(Model::new(load_tract(&config).map_err(connect::refused)?))
 }
 
 fn run(extractor: &mut dyn Extractor, sequences: &[Sequence], plan: &Plan) -> anyhow::Result<ModelStudy> {

@@ -19,6 +19,8 @@ pub const KEYS: &[Key] = &[
     ("model.input", InputSize, AtRestart),
     ("model.threads", Whole(0, 64), AtRestart),
     ("model.backend", OneOf(&["auto", "int8", "reference"]), AtRestart),
+    ("model.reuse", Number(0.0, 1.0), AtRestart),
+    ("model.refresh_frames", Whole(1, 10_000), AtRestart),
     ("camera.name", Name, AtRestart),
     ("camera.source", OneOf(&["v4l2", "nokhwa", "images", "synthetic"]), AtRestart),
     ("camera.device", Device, AtRestart),

@@ -18,6 +18,8 @@ pub struct Embedder {
 pub struct EmbedTimes {
     pub preprocess: Duration,
     pub embed: Duration,
+    /// The share of the tokens that were computed; the others were taken over from earlier frames.
+    pub computed: f32,
 }
 
 impl Embedder {
@@ -41,15 +43,36 @@ impl Embedder {
         Features::zeros(self.grid, self.dim())
     }
 
-    /// Embeds one frame.
+    /// Takes nothing over from a camera's earlier frames.
+    pub fn forget(&mut self, camera: usize) {
+        self.backbone.forget(camera);
+    }
+
+    /// Embeds one picture.
     ///
     /// # Errors
-    /// When the frame cannot be decoded, or the model fails.
+    /// When it cannot be decoded, or the model fails.
     pub fn embed(&mut self, pixels: &PixelBuf, out: &mut Features) -> Result<EmbedTimes, EmbedError> {
+        self.run(pixels, |backbone, input| backbone.embed(input, out).map(|()| 1.0))
+    }
+
+    /// Embeds the next frame of a camera.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn follow(&mut self, camera: usize, pixels: &PixelBuf, out: &mut Features) -> Result<EmbedTimes, EmbedError> {
+        self.run(pixels, |backbone, input| backbone.follow(camera, input, out))
+    }
+
+    fn run(
+        &mut self,
+        pixels: &PixelBuf,
+        embed: impl FnOnce(&mut dyn Backbone, &InputTensor) -> Result<f32, EmbedError>,
+    ) -> Result<EmbedTimes, EmbedError> {
         let start = Instant::now();
         self.preprocessor.run(pixels, &mut self.input)?;
         let prepared = Instant::now();
-        self.backbone.embed(&self.input, out)?;
-        Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed() })
+        let computed = embed(self.backbone.as_mut(), &self.input)?;
+        Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
     }
 }

@@ -43,7 +43,7 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
-    Ok(Box::new(load_tract(config, None)?))
+    Ok(Box::new(open(config, None)?))
 }
 
 /// As [`load`], with the weights as the processor takes them kept in `folder` for the next time, and taken from there. What
@@ -52,14 +52,18 @@ pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_kept(config: &ModelConfig, folder: &Path) -> Result<Box<dyn Backbone>, LoadError> {
-    Ok(Box::new(load_tract(config, Some(folder))?))
+    Ok(Box::new(open(config, Some(folder))?))
 }
 
-/// As [`load`], or [`load_kept`] where there is a folder, for those who look at more of a model than the daemon does.
+/// As [`load`], for those who look at more of a model than the daemon does.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_tract(config: &ModelConfig, folder: Option<&Path>) -> Result<TractBackbone, LoadError> {
+pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
+    open(config, None)
+}
+
+fn open(config: &ModelConfig, folder: Option<&Path>) -> Result<TractBackbone, LoadError> {
     let files = ModelFiles::read(&config.manifest)?;
     let sizes = sizes_in_order(&files.manifest.input_sizes, &config.input)?;
     let packed = folder.map(|folder| Packed::new(folder, &files.manifest, config.backend));
@@ -91,9 +95,9 @@ fn proved(
     let probe = at.and_then(|at| files.probes.get(at).cloned());
     let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
     let (spec, layout) = spec_of(&manifest, files.transform.clone(), sizes);
-    let runtime = Runtime { threads: config.threads, backend: config.backend };
-    let mut backbone = TractBackbone::open(start, Source::Files(Box::new(files)), packed, spec, layout, runtime)
-        .map_err(graph_error)?;
+    let mut backbone =
+        TractBackbone::open(start, Source::Files(Box::new(files)), packed, spec, layout, config.runtime())
+            .map_err(graph_error)?;
     let cosine = probe_cosine(&probe, &mut backbone).map_err(graph_error)?;
     // Floats that were rounded at load are held to what a quantized model is.
     let rounded = backbone.rewritten() != Rewritten::default();

@@ -3,7 +3,6 @@
 use std::fs;
 
 use super::*;
-use crate::embed::Backend;
 use proptest::prelude::*;
 
 /// The bundled model's files in a folder of their own, and what a configuration says of it.
@@ -14,7 +13,7 @@ fn files() -> (tempfile::TempDir, ModelConfig) {
         fs::copy(committed, folder.path().join(name)).unwrap();
     }
     let manifest = folder.path().join("bundled.toml").to_string_lossy().into_owned();
-    (folder, ModelConfig { manifest, input: "240x320".into(), threads: 1, backend: Backend::Auto })
+    (folder, ModelConfig { input: "240x320".into(), threads: 1, ..ModelConfig::new(manifest) })
 }
 
 /// Puts `onnx` in the place of the model's graph, and its digest into the manifest.

@@ -1,5 +1,6 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
+mod cores;
 mod embedder;
 mod files;
 mod kernels;
@@ -32,6 +33,18 @@ pub trait Backbone: Send {
 
     /// Embeds a picture of one of the spec's grids into `out`, which takes its grid and dimension from it.
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError>;
+
+    /// As [`Backbone::embed`], of the next picture of a camera: what looks as it did in an earlier one may be taken over.
+    /// Gives the share of the tokens that were computed.
+    ///
+    /// # Errors
+    /// As [`Backbone::embed`].
+    fn follow(&mut self, _camera: usize, input: &InputTensor, out: &mut Features) -> Result<f32, EmbedError> {
+        self.embed(input, out).map(|()| 1.0)
+    }
+
+    /// Takes nothing over from a camera's earlier pictures: the next is of another scene.
+    fn forget(&mut self, _camera: usize) {}
 }
 
 /// What the pipeline needs to know of a loaded model.
@@ -76,10 +89,37 @@ pub struct ModelConfig {
     pub manifest: String,
     /// Which of the manifest's input sizes: `auto` for its default, or `HEIGHTxWIDTH` in pixels.
     pub input: String,
-    /// Threads of the backbone, 1 to 64; 0 for one a core.
+    /// Threads of the backbone, 1 to 64; 0 for one a physical core.
     pub threads: usize,
     /// Who computes the network.
     pub backend: Backend,
+    /// How much of full brightness the mean of a ninth of a patch changes before the patch is computed anew, 0 to 1; 0 computes
+    /// every patch of every frame.
+    pub reuse: f32,
+    /// Frames after which all patches are computed anew, 1 to 10,000.
+    pub refresh_frames: usize,
+}
+
+impl ModelConfig {
+    /// A model at its first input size, on all cores, with every frame computed whole.
+    pub fn new(manifest: impl Into<String>) -> ModelConfig {
+        let (backend, reuse, refresh_frames) = (Backend::Auto, 0.0, 1);
+        ModelConfig { manifest: manifest.into(), input: "auto".into(), threads: 0, backend, reuse, refresh_frames }
+    }
+
+    pub fn runtime(&self) -> Runtime {
+        let reuse = (self.reuse > 0.0).then_some(Reuse { change: self.reuse, refresh: self.refresh_frames });
+        Runtime { threads: self.threads, backend: self.backend, reuse }
+    }
+}
+
+/// When what was computed of a camera's earlier pictures is used again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reuse {
+    /// A patch is computed anew where the mean of a ninth of it changed by more than this share of full brightness.
+    pub change: f32,
+    /// All are after so many frames.
+    pub refresh: usize,
 }
 
 /// Who computes the network.
@@ -109,14 +149,16 @@ impl std::str::FromStr for Backend {
 }
 
 /// How a graph is to be run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Runtime {
     /// 0 for one a core.
     pub threads: usize,
     pub backend: Backend,
+    /// None where every frame is computed whole.
+    pub reuse: Option<Reuse>,
 }
 
 impl Runtime {
     /// tract alone, on all cores: what others are compared with.
-    pub const REFERENCE: Runtime = Runtime { threads: 0, backend: Backend::Reference };
+    pub const REFERENCE: Runtime = Runtime { threads: 0, backend: Backend::Reference, reuse: None };
 }

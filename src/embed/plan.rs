@@ -6,8 +6,9 @@ use ndarray::{ArrayView2, s};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
+use super::cores;
 use super::kernels;
-use super::layers::{Network, Picture, Workers};
+use super::layers::{Gate, Memory, Network, Picture, Workers};
 use super::ops::{self, Rewritten, Scope};
 use super::tract::{OutputLayout, guarded, one_line};
 use super::{Backend, Runtime};
@@ -58,9 +59,9 @@ pub struct Arithmetic {
 }
 
 impl Arithmetic {
-    pub fn new(Runtime { threads, backend }: Runtime) -> Arithmetic {
+    pub fn new(Runtime { threads, backend, .. }: Runtime) -> Arithmetic {
         let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => cores::physical(),
             some => some,
         };
         Arithmetic { threads, backend, workers: None, executor: None }
@@ -160,6 +161,28 @@ impl Plan {
             Engine::Ours { network, .. } => Some(network),
             Engine::Tract { .. } => None,
         }
+    }
+
+    /// As [`Plan::run`], with what `memory` kept of earlier pictures of the same scene; and the share of tokens that were
+    /// computed. tract computes all of them.
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run_reusing<'m>(
+        &'m mut self,
+        picture: &InputTensor,
+        gate: Gate,
+        memory: &'m mut Memory,
+    ) -> Result<(ArrayView2<'m, f32>, f32), String> {
+        let Engine::Ours { network, workers, .. } = &self.engine else {
+            return Ok((self.run(picture)?, 1.0));
+        };
+        let size = [picture.height, picture.width];
+        let seen = Picture { data: &picture.data, size };
+        let (tokens, computed) = guarded(|| Ok(network.run_reusing(workers, seen, gate, memory)))?;
+        let share = computed as f32 / network.tokens() as f32;
+        let all = ArrayView2::from_shape((network.tokens(), self.dim), tokens).map_err(|e| e.to_string())?;
+        Ok((all.slice_move(s![self.prefix_tokens.., ..]), share))
     }
 
     /// The tokens of the patches, (patches, dim), for a picture of the plan's size.

@@ -7,13 +7,13 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
 use super::files::ModelFiles;
-use super::layers::Network;
+use super::layers::{Gate, Memory, Network};
 use super::onnx::OnnxFile;
 use super::ops::Rewritten;
 use super::packed::Packed;
 use super::plan::{Arithmetic, Graph, Plan};
 use super::transform::Transform;
-use super::{Backbone, BackboneSpec, EmbedError, Runtime};
+use super::{Backbone, BackboneSpec, EmbedError, Reuse, Runtime};
 use crate::types::{Features, InputTensor, PatchGrid};
 
 /// An ONNX graph as a backbone.
@@ -23,7 +23,14 @@ pub struct TractBackbone {
     plans: Plans,
     /// (patches, dimensions left), before they are transformed
     untransformed: Vec<f32>,
+    reuse: Option<Reuse>,
+    /// What is kept of each camera, and which of the spec's grids its pictures had.
+    memories: Vec<(usize, Memory)>,
 }
+
+/// A larger share of changed patches has all of them computed: those that are left alone would save less than finding
+/// their way costs.
+const MOST_CHANGED: f32 = 0.7;
 
 /// What the plan of the first input size is made of.
 pub(super) enum Start {
@@ -114,7 +121,7 @@ impl TractBackbone {
         let mut arithmetic = Arithmetic::new(runtime);
         let plan = Plan::of_graph(graph.clone(), &layout, grid, &mut arithmetic)?;
         let plans = Plans { source: Some(Source::Graph(Box::new(graph))), packed: None, arithmetic, made: Vec::new() };
-        Ok(TractBackbone::with_first(plan, plans, spec, layout))
+        Ok(TractBackbone::with_first(plan, plans, spec, layout, runtime.reuse))
     }
 
     /// As [`TractBackbone::new`], of files.
@@ -132,10 +139,16 @@ impl TractBackbone {
             Start::Network(network) => Plan::of_network(network, &layout, grid, plans.arithmetic.workers()?)?,
             Start::Graph(graph) => plans.make_of(guarded(|| pruned(*graph, &layout.name))?, grid, &layout)?,
         };
-        Ok(TractBackbone::with_first(plan, plans, spec, layout))
+        Ok(TractBackbone::with_first(plan, plans, spec, layout, runtime.reuse))
     }
 
-    fn with_first(plan: Plan, mut plans: Plans, mut spec: BackboneSpec, layout: OutputLayout) -> TractBackbone {
+    fn with_first(
+        plan: Plan,
+        mut plans: Plans,
+        mut spec: BackboneSpec,
+        layout: OutputLayout,
+        reuse: Option<Reuse>,
+    ) -> TractBackbone {
         spec.dim = layout.outputs(plan.dim);
         spec.kernel = plans.arithmetic.kernel().filter(|_| plan.rewritten != Rewritten::default());
         plans.made = spec.grids.iter().map(|_| None).collect();
@@ -143,7 +156,7 @@ impl TractBackbone {
         if spec.grids.len() == 1 {
             plans.source = None;
         }
-        TractBackbone { spec, layout, plans, untransformed: Vec::new() }
+        TractBackbone { spec, layout, plans, untransformed: Vec::new(), reuse, memories: Vec::new() }
     }
 
     /// Tokens before those of the patches, at the first input size.
@@ -178,15 +191,7 @@ impl TractBackbone {
         let index = self.index_of(input)?;
         let plan = self.plans.get(index, &self.spec, &self.layout)?;
         let tokens = plan.run(input).map_err(EmbedError::Runtime)?;
-        let dropped = &self.layout.dropped_dimensions;
-        match &self.layout.transform {
-            None => copy_kept(tokens, dropped, out),
-            Some(transform) => {
-                self.untransformed.resize(tokens.nrows() * (tokens.ncols() - dropped.len()), 0.0);
-                copy_kept(tokens, dropped, &mut self.untransformed);
-                transform.apply(&mut self.untransformed, out);
-            }
-        }
+        self.layout.embeddings(tokens, &mut self.untransformed, out);
         Ok(())
     }
 
@@ -219,6 +224,34 @@ impl Backbone for TractBackbone {
         self.embed_unnormalised(input, &mut out.data)?;
         out.normalise();
         Ok(())
+    }
+
+    fn follow(&mut self, camera: usize, input: &InputTensor, out: &mut Features) -> Result<f32, EmbedError> {
+        let Some(Reuse { change, refresh }) = self.reuse else {
+            return self.embed(input, out).map(|()| 1.0);
+        };
+        let index = self.index_of(input)?;
+        (out.grid, out.dim) = (self.spec.grids[index], self.spec.dim);
+        out.data.resize(out.grid.len() * out.dim, 0.0);
+        if self.memories.len() <= camera {
+            self.memories.resize_with(camera + 1, Default::default);
+        }
+        let (grid, memory) = &mut self.memories[camera];
+        if *grid != index {
+            (*grid, *memory) = (index, Memory::default());
+        }
+        let gate = Gate { change: self.spec.std.map(|std| change / std), refresh, most: MOST_CHANGED };
+        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let (tokens, computed) = plan.run_reusing(input, gate, memory).map_err(EmbedError::Runtime)?;
+        self.layout.embeddings(tokens, &mut self.untransformed, &mut out.data);
+        out.normalise();
+        Ok(computed)
+    }
+
+    fn forget(&mut self, camera: usize) {
+        if let Some((_, memory)) = self.memories.get_mut(camera) {
+            memory.forget();
+        }
     }
 }
 
@@ -299,6 +332,19 @@ impl OutputLayout {
             grid.cols,
             grid.patch,
         )
+    }
+
+    /// Copies tokens, (patches, dimensions), to embeddings: without the dropped dimensions, and transformed.
+    fn embeddings(&self, tokens: ArrayView2<f32>, untransformed: &mut Vec<f32>, out: &mut [f32]) {
+        let dropped = &self.dropped_dimensions;
+        match &self.transform {
+            None => copy_kept(tokens, dropped, out),
+            Some(transform) => {
+                untransformed.resize(tokens.nrows() * (tokens.ncols() - dropped.len()), 0.0);
+                copy_kept(tokens, dropped, untransformed);
+                transform.apply(untransformed, out);
+            }
+        }
     }
 
     /// Length of an embedding, where the graph gives `dim` dimensions.

@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::files::{self, Unfinished};
 use super::onnx::Graph;
 use super::vit::{Hints, Kind, Tap, Vit, graph};
-use crate::embed::{Backend, DataFile, LoadError, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load};
+use crate::embed::{DataFile, LoadError, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load};
 use crate::types::{Features, PatchGrid, ProbeFeatures, probe_image};
 
 /// Patches that a probe keeps of each input size, at most.
@@ -259,12 +259,8 @@ impl Write for Digesting {
 fn prove(manifest: &Path, sizes: &[[usize; 2]]) -> Result<f32, LoadError> {
     let mut least = 1.0f32;
     for [height, width] in sizes {
-        let config = ModelConfig {
-            manifest: manifest.to_string_lossy().into_owned(),
-            input: format!("{height}x{width}"),
-            threads: 0,
-            backend: Backend::Auto,
-        };
+        let input = format!("{height}x{width}");
+        let config = ModelConfig { input, ..ModelConfig::new(manifest.to_string_lossy()) };
         least = least.min(load(&config)?.spec().probe_cosine);
     }
     Ok(least)

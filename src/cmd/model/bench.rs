@@ -70,7 +70,7 @@ impl Args {
         let input = self.input_size.map_or("auto".into(), |[height, width]| format!("{height}x{width}"));
         let config = Config::builtin();
         let threads = self.threads as usize;
-        let choice = ModelConfig { manifest: self.manifest.clone(), input, threads, backend: self.backend };
+        let choice = ModelConfig { input, threads, backend: self.backend, ..ModelConfig::new(self.manifest.clone()) };
         let start = Instant::now();
         let model = connect::model(&ModelChoice::Manifest(choice))?;
         let load = start.elapsed();

@@ -1,5 +1,5 @@
 use crate::cmd::{connect, out};
-use crate::embed::{Backend, ModelConfig, ModelFiles, load};
+use crate::embed::{ModelConfig, ModelFiles, load};
 
 /// Tell what a model is, and prove that it computes what it should.
 ///
@@ -43,12 +43,7 @@ impl Args {
         let least = manifest.precision.least_cosine();
         for [height, width] in &manifest.input_sizes {
             let input = format!("{height}x{width}");
-            let config = ModelConfig {
-                manifest: self.manifest.clone(),
-                input: input.clone(),
-                threads: 0,
-                backend: Backend::Auto,
-            };
+            let config = ModelConfig { input: input.clone(), ..ModelConfig::new(self.manifest.clone()) };
             let model = load(&config).map_err(connect::refused)?;
             let (cosine, kernel) = (model.spec().probe_cosine, model.spec().kernel.as_deref().unwrap_or("tract"));
             let text = format_args!("cosine to the probe {cosine:.6}, {least} is needed; computed by {kernel}");

@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::cmd::exit::{Kind, failure};
 use crate::cmd::{connect, out};
 use crate::embed::{
-    Backbone, Backend, DataFile, Manifest, ModelConfig, ModelFiles, Preprocessor, TractBackbone, hex_digest, load,
-    load_tract,
+    Backbone, DataFile, Manifest, ModelConfig, ModelFiles, Preprocessor, TractBackbone, hex_digest, load, load_tract,
 };
 use crate::eval::Davis;
 use crate::model::variance::{Gathering, Variance, mean_inside};
@@ -89,8 +88,8 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let path = self.manifest.to_string_lossy().into_owned();
         // What is measured is what the daemon would run: a model that fails its probe is refused.
-        let config = ModelConfig { manifest: path.clone(), input: "auto".into(), threads: 0, backend: Backend::Auto };
-        let backbone = load_tract(&config, None).map_err(connect::refused)?;
+        let config = ModelConfig::new(path.clone());
+        let backbone = load_tract(&config).map_err(connect::refused)?;
         let ModelFiles { manifest, transform, .. } = ModelFiles::read(&path).map_err(connect::refused)?;
         if transform.is_some() {
             return Err(failure(
@@ -220,12 +219,7 @@ impl Args {
             changed.transform = Some(DataFile { file, sha256: hex_digest(&bytes) });
         }
         save(target, changed.to_text("tagalong model variance").as_bytes())?;
-        let config = ModelConfig {
-            manifest: target.to_string_lossy().into_owned(),
-            input: "auto".into(),
-            threads: 0,
-            backend: Backend::Auto,
-        };
+        let config = ModelConfig::new(target.to_string_lossy());
         let dim = load(&config).map_err(connect::refused)?.spec().dim;
         out::line(format_args!("{}: {dim} dimensions", target.display()))
     }

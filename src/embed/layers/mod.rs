@@ -17,5 +17,5 @@ pub use linear::{Before, Linear, MOST_INPUTS, NormWeights};
 pub use mlp::{Activation, Mlp};
 pub use network::{Layer, Network, Picture};
 pub use patches::PatchEmbedding;
-pub use reuse::{Memory, Reuse};
+pub use reuse::{Gate, Memory};
 pub use workers::Workers;

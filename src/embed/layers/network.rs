@@ -59,7 +59,7 @@ impl Network {
         let mut dim = linear.outputs();
         let patches = linear.fits()
             && (1..=64).contains(&patch)
-            && (1..=64).contains(&channels)
+            && channels == 3
             && height.is_multiple_of(patch)
             && width.is_multiple_of(patch)
             && linear.inputs == (channels * patch * patch).next_multiple_of(ROW_STEP)

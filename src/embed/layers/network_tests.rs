@@ -62,7 +62,7 @@ fn change(data: &mut [f32], patches: &[usize], by: f32) {
     }
 }
 
-const ALWAYS: Reuse = Reuse { change: 0.01, refresh: 1000, most: 1.0 };
+const ALWAYS: Gate = Gate { change: [0.01; 3], refresh: 1000, most: 1.0 };
 
 #[test]
 fn a_network_is_its_layers_one_after_the_other() {
@@ -157,8 +157,8 @@ fn what_creeps_is_noticed_and_noise_is_not() {
     let numbers = &mut Numbers::new(9);
     let (network, mut data) = (network(numbers), picture(numbers));
     let (workers, memory) = (workers(1), &mut Memory::default());
-    let reuse = Reuse { change: 0.05, ..ALWAYS };
-    let mut run = |data: &[f32]| network.run_reusing(&workers, Picture { data, size: SIZE }, reuse, memory).1;
+    let gate = Gate { change: [0.05; 3], ..ALWAYS };
+    let mut run = |data: &[f32]| network.run_reusing(&workers, Picture { data, size: SIZE }, gate, memory).1;
     run(&data);
     change(&mut data, &[40], 0.03);
     assert_eq!(run(&data), 1, "less than what counts");
@@ -176,8 +176,8 @@ fn much_change_or_time_computes_everything() {
     let numbers = &mut Numbers::new(10);
     let (network, mut data) = (network(numbers), picture(numbers));
     let (workers, memory) = (workers(1), &mut Memory::default());
-    let reuse = Reuse { change: 0.05, refresh: 3, most: 0.5 };
-    let mut run = |data: &[f32]| network.run_reusing(&workers, Picture { data, size: SIZE }, reuse, memory).1;
+    let gate = Gate { change: [0.05; 3], refresh: 3, most: 0.5 };
+    let mut run = |data: &[f32]| network.run_reusing(&workers, Picture { data, size: SIZE }, gate, memory).1;
     assert_eq!([run(&data), run(&data), run(&data), run(&data), run(&data)], [131, 1, 1, 131, 1]);
     change(&mut data, &(0..66).collect::<Vec<_>>(), 0.2);
     assert_eq!(run(&data), 131, "66 of 130 are more than half");

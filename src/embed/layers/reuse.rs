@@ -15,9 +15,9 @@ const CELLS: usize = 3;
 
 /// When a patch is computed anew.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reuse {
-    /// A cell's mean changed by more than this, in the picture's own numbers.
-    pub change: f32,
+pub struct Gate {
+    /// A cell's mean changed by more than this, in the picture's own numbers: one for each channel.
+    pub change: [f32; 3],
     /// Everything is computed anew after so many frames,
     pub refresh: usize,
     /// or where more than this share of the patches is.
@@ -70,13 +70,13 @@ impl Network {
         &self,
         workers: &Workers,
         picture: Picture,
-        reuse: Reuse,
+        gate: Gate,
         memory: &'m mut Memory,
     ) -> (&'m [f32], usize) {
         let (count, dim) = (self.tokens(), self.dim());
         let mut cells = std::mem::take(&mut memory.new_cells);
         self.cells(picture, &mut cells);
-        let rows = self.changed(&cells, reuse, memory);
+        let rows = self.changed(&cells, gate, memory);
         // Spoilt until it is whole again: a panic leaves nothing half done to be used.
         let age = memory.age.take();
         let each = cells.len() / (count - self.patches.prefix);
@@ -108,22 +108,23 @@ impl Network {
     }
 
     /// The tokens that are to be computed, those before the patches among them; none for all.
-    fn changed(&self, cells: &[f32], reuse: Reuse, memory: &Memory) -> Option<Vec<usize>> {
+    fn changed(&self, cells: &[f32], gate: Gate, memory: &Memory) -> Option<Vec<usize>> {
         let prefix = self.patches.prefix;
         let (patches, dim) = (self.tokens() - prefix, self.dim());
         let age = memory.age?;
-        if age + 1 >= reuse.refresh || memory.cells.len() != cells.len() || memory.output.len() != self.tokens() * dim {
+        if age + 1 >= gate.refresh || memory.cells.len() != cells.len() || memory.output.len() != self.tokens() * dim {
             return None;
         }
         let each = cells.len() / patches;
         let differs = |(old, new): (&[f32], &[f32])| {
             // What is no number differs from everything.
-            !old.iter().zip(new).all(|(a, b)| (a - b).abs() <= reuse.change)
+            let most = gate.change.iter().flat_map(|change| [*change; CELLS * CELLS]);
+            !old.iter().zip(new).zip(most).all(|((a, b), most)| (a - b).abs() <= most)
         };
         let differing = memory.cells.chunks_exact(each).zip(cells.chunks_exact(each)).map(differs);
         let mut tokens: Vec<usize> = (0..prefix).collect();
         tokens.extend(differing.enumerate().filter(|(_, differs)| *differs).map(|(patch, _)| prefix + patch));
-        ((tokens.len() - prefix) as f32 <= reuse.most * patches as f32).then_some(tokens)
+        ((tokens.len() - prefix) as f32 <= gate.most * patches as f32).then_some(tokens)
     }
 
     /// Means of the cells of all patches.

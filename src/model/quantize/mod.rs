@@ -19,7 +19,7 @@ use self::linear::{Smoothing, smoothed};
 pub use self::report::{Agreement, LayerReport, QuantizeReport};
 use super::files::{self, Unfinished};
 use crate::embed::{
-    Backbone, Backend, DataFile, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
+    Backbone, DataFile, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
     PreprocessError, Preprocessor, Probe, Runtime, hex_digest, load, unproved,
 };
 use crate::types::{Features, InputTensor, PixelBuf, PixelFormat, probe_image};
@@ -294,7 +294,7 @@ fn write(
     }
     for [height, width] in &manifest.input_sizes {
         let (manifest, input) = (manifest_file.path().to_string_lossy().into_owned(), format!("{height}x{width}"));
-        load(&ModelConfig { manifest, input, threads: 0, backend: Backend::Auto })?;
+        load(&ModelConfig { input, ..ModelConfig::new(manifest) })?;
     }
     std::fs::write(manifest_file.path(), manifest.to_text(by)).map_err(failed(manifest_file.target()))?;
     let mut written = Vec::new();
