@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Backbone, EmbedError, Preprocessor};
+use super::{Backbone, BackboneSpec, EmbedError, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
-/// A backbone with the preprocessing for one of its grids, and the buffer between the two.
+/// A backbone with the preprocessing for one of its grids at a time, and the buffer between the two.
 pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
@@ -22,13 +22,29 @@ pub struct EmbedTimes {
 
 impl Embedder {
     pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
-        let spec = backbone.spec();
-        let preprocessor = Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std);
+        let preprocessor = preprocessor(backbone.spec(), grid);
         Embedder { backbone, grid, preprocessor, input: InputTensor::default() }
     }
 
     pub fn grid(&self) -> PatchGrid {
         self.grid
+    }
+
+    /// Those that the backbone takes.
+    pub fn grids(&self) -> Vec<PatchGrid> {
+        self.backbone.spec().grids.clone()
+    }
+
+    /// Embeds at another of the backbone's grids from now on. The first time it is made ready, which may take as long as
+    /// many frames.
+    ///
+    /// # Errors
+    /// When the model cannot be run on it; the grid then stays as it is.
+    pub fn change_grid(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
+        self.backbone.prepare(grid)?;
+        self.preprocessor = preprocessor(self.backbone.spec(), grid);
+        self.grid = grid;
+        Ok(())
     }
 
     /// Length of one embedding.
@@ -41,15 +57,22 @@ impl Embedder {
         Features::zeros(self.grid, self.dim())
     }
 
-    /// Embeds one frame.
+    /// Embeds one frame. `out` may have been of another grid.
     ///
     /// # Errors
     /// When the frame cannot be decoded, or the model fails.
     pub fn embed(&mut self, pixels: &PixelBuf, out: &mut Features) -> Result<EmbedTimes, EmbedError> {
         let start = Instant::now();
+        let dim = self.dim();
+        (out.grid, out.dim) = (self.grid, dim);
+        out.data.resize(self.grid.len() * dim, 0.0);
         self.preprocessor.run(pixels, &mut self.input)?;
         let prepared = Instant::now();
         self.backbone.embed(&self.input, out)?;
         Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed() })
     }
+}
+
+fn preprocessor(spec: &BackboneSpec, grid: PatchGrid) -> Preprocessor {
+    Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std)
 }

@@ -160,22 +160,12 @@ impl TractBackbone {
 
     /// The graph's output for an input of one of the spec's grids, with that grid and the output's dimensions.
     fn run(&mut self, input: &InputTensor) -> Result<(PatchGrid, usize, TValue), EmbedError> {
-        let index = self.grid_of(input)?;
+        let index = self.grid_of(input.width, input.height)?;
         let grid = self.spec.grids[index];
         if input.data.len() != 3 * input.width * input.height {
             return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
         }
-        let plan = match &mut self.plans[index] {
-            Some(plan) => plan,
-            none => {
-                let model = self.model.as_ref().expect("it is kept for a second size");
-                let plan = make_plan(model, &self.layout, grid, &self.arithmetic).map_err(EmbedError::Runtime)?;
-                if self.layout.outputs(plan.dim) != self.spec.dim {
-                    return Err(EmbedError::Output("has another length at this input size".into()));
-                }
-                none.insert(plan)
-            }
-        };
+        let plan = self.plan(index)?;
         let dim = plan.dim;
         let output = plan.run(input).map_err(EmbedError::Runtime)?;
         if self.layout.dim_of(output.shape(), grid) != Some(dim) {
@@ -184,16 +174,32 @@ impl TractBackbone {
         Ok((grid, dim, output))
     }
 
+    /// The plan of a grid, made where there is none yet.
+    fn plan(&mut self, index: usize) -> Result<&mut Plan, EmbedError> {
+        match &mut self.plans[index] {
+            Some(plan) => Ok(plan),
+            none => {
+                let (model, grid) =
+                    (self.model.as_ref().expect("it is kept for a second size"), self.spec.grids[index]);
+                let plan = make_plan(model, &self.layout, grid, &self.arithmetic).map_err(EmbedError::Runtime)?;
+                if self.layout.outputs(plan.dim) != self.spec.dim {
+                    return Err(EmbedError::Output("has another length at this input size".into()));
+                }
+                Ok(none.insert(plan))
+            }
+        }
+    }
+
     pub(super) fn spec_mut(&mut self) -> &mut BackboneSpec {
         &mut self.spec
     }
 
-    fn grid_of(&self, input: &InputTensor) -> Result<usize, EmbedError> {
+    fn grid_of(&self, width: usize, height: usize) -> Result<usize, EmbedError> {
         let size = |grid: &PatchGrid| (grid.input_width(), grid.input_height());
-        self.spec.grids.iter().position(|grid| size(grid) == (input.width, input.height)).ok_or_else(|| {
+        self.spec.grids.iter().position(|grid| size(grid) == (width, height)).ok_or_else(|| {
             let accepted: Vec<String> =
                 self.spec.grids.iter().map(size).map(|(width, height)| format!("{width}x{height}")).collect();
-            EmbedError::Size { width: input.width, height: input.height, accepted: accepted.join(", ") }
+            EmbedError::Size { width, height, accepted: accepted.join(", ") }
         })
     }
 }
@@ -203,8 +209,13 @@ impl Backbone for TractBackbone {
         &self.spec
     }
 
+    fn prepare(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
+        let index = self.grid_of(grid.input_width(), grid.input_height())?;
+        self.plan(index).map(|_| ())
+    }
+
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
-        (out.grid, out.dim) = (self.spec.grids[self.grid_of(input)?], self.spec.dim);
+        (out.grid, out.dim) = (self.spec.grids[self.grid_of(input.width, input.height)?], self.spec.dim);
         out.data.resize(out.grid.len() * out.dim, 0.0);
         self.embed_unnormalised(input, &mut out.data)?;
         out.normalise();
