@@ -16,10 +16,16 @@ const RATE_WINDOW: usize = 64;
 /// One camera's numbers. Every thread of the camera writes its own.
 pub struct CameraStats {
     pub captured: AtomicU64,
+    /// Captured, or lost by the driver.
+    pub offered: AtomicU64,
     pub embedded: AtomicU64,
     pub reported: AtomicU64,
     /// Lost by the driver or overwritten before they were embedded.
     pub dropped: AtomicU64,
+    /// Of those, the ones that were skipped to keep the budget.
+    pub skipped: AtomicU64,
+    /// Time spent on following objects through what was reported.
+    pub tracking_us: AtomicU64,
     pub reopened: AtomicU64,
     pub tracks: AtomicUsize,
     inner: Mutex<Inner>,
@@ -51,9 +57,12 @@ impl CameraStats {
     pub fn new(now: Instant) -> CameraStats {
         CameraStats {
             captured: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
             embedded: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            tracking_us: AtomicU64::new(0),
             reopened: AtomicU64::new(0),
             tracks: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
@@ -98,6 +107,7 @@ impl CameraStats {
     /// Takes in one report.
     pub fn record(&self, latency: Latency, now: Instant) {
         self.reported.fetch_add(1, Relaxed);
+        self.tracking_us.fetch_add(((latency.propagate + latency.track) * 1e3) as u64, Relaxed);
         let mut inner = self.lock();
         if inner.latencies.len() == WINDOW {
             inner.latencies.pop_front();
@@ -129,6 +139,7 @@ impl CameraStats {
             embedded: self.embedded.load(Relaxed),
             reported: self.reported.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
             reopened: self.reopened.load(Relaxed),
             fps: inner.fps(now),
             stages: inner.stages(),

@@ -18,6 +18,7 @@ pub(super) fn run(config: &CameraConfig, slot: usize, mailbox: &Mailbox<Frame>, 
         match source.next(Instant::now() + GLANCE) {
             Some(Event::Frame(frame)) => {
                 stats.captured.fetch_add(1, Relaxed);
+                stats.offered.fetch_add(1 + frame.meta.dropped, Relaxed);
                 stats.dropped.fetch_add(frame.meta.dropped + u64::from(mailbox.put(slot, frame)), Relaxed);
             }
             Some(Event::State(state)) => {

@@ -1,7 +1,7 @@
 //! The daemon's handle: what commands do, and how the daemon is.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::snapshot;
 use crate::state::TrackIds;
 use crate::stats::{CameraState, CameraStats, resident_bytes};
 use crate::track::{Session, TagError};
-use crate::types::command::{ClientStatus, ErrorCode, ModelStatus, Status};
+use crate::types::command::{BudgetStatus, ClientStatus, ErrorCode, ModelStatus, Status};
 use crate::types::report::TrackId;
 use crate::types::{Answer, Command, CommandError, Seed};
 
@@ -46,6 +46,10 @@ pub struct Daemon {
     config_path: Option<PathBuf>,
     clients: OnceLock<Box<dyn Fn() -> ClientStatus + Send + Sync>>,
     pub(super) stop: AtomicBool,
+    /// How often the configuration was read again.
+    pub(super) reloads: AtomicU64,
+    /// What the embed thread last told of the budget, and since when that level has been in force.
+    budget: Mutex<Option<(BudgetStatus, Instant)>>,
 }
 
 impl Daemon {
@@ -75,6 +79,8 @@ impl Daemon {
             config_path,
             clients: OnceLock::new(),
             stop: AtomicBool::new(false),
+            reloads: AtomicU64::new(0),
+            budget: Mutex::new(None),
         };
         (daemon, visits)
     }
@@ -86,6 +92,17 @@ impl Daemon {
     /// Tells how many clients there are, once there is a server that knows.
     pub fn set_clients(&self, clients: impl Fn() -> ClientStatus + Send + Sync + 'static) {
         let _ = self.clients.set(Box::new(clients));
+    }
+
+    /// Takes in how the budget stands; `None` without one.
+    pub(super) fn set_budget(&self, status: Option<BudgetStatus>, since: Instant) {
+        *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = status.map(|status| (status, since));
+    }
+
+    fn budget(&self, now: Instant) -> Option<BudgetStatus> {
+        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
+        budget.as_ref().map(|(status, at)| BudgetStatus { since_s: since(*at), ..status.clone() })
     }
 
     /// The configuration that is in force.
@@ -118,8 +135,14 @@ impl Daemon {
                 )
             })
             .collect();
+        let budget = status.budget.map_or(String::new(), |budget| {
+            let [width, height] = budget.input;
+            let skipping = budget.max_fps.map_or(String::new(), |fps| format!(" and at most {fps:.1} fps"));
+            let held = if budget.met { "met" } else { "missed" };
+            format!("; budget {held} with input {width}x{height}{skipping}")
+        });
         format!(
-            "{}; {} clients; {:.0} MB resident",
+            "{}{budget}; {} clients; {:.0} MB resident",
             cameras.join("; "),
             status.clients.connected,
             status.memory_bytes as f64 / 1e6
@@ -133,6 +156,7 @@ impl Daemon {
             boot_id: self.boot_id.clone(),
             uptime_s: now.saturating_duration_since(self.started).as_secs_f64(),
             model: self.model.clone(),
+            budget: self.budget(now),
             cameras: self.cameras.iter().map(|camera| camera.stats.status(&camera.name, now)).collect(),
             clients: self.clients.get().map(|clients| clients()).unwrap_or_default(),
             memory_bytes: resident_bytes(),
@@ -157,6 +181,7 @@ impl Daemon {
         let visited: Vec<Result<(), CommandError>> = visited.collect();
         crate::logging::set_level(config.log.level.into());
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        self.reloads.fetch_add(1, Relaxed);
         match &changes.applied[..] {
             [] => log::info!("configuration read again: nothing that can change at once did"),
             applied => log::info!("configuration read again: applied {}", applied.join(", ")),

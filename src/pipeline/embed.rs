@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::adapt::Adapting;
 use super::{Daemon, GLANCE, ms};
 use crate::clock;
 use crate::embed::Embedder;
@@ -23,11 +24,11 @@ pub(super) struct Embedded {
     pub(super) latency: Latency,
 }
 
-/// What of a camera's frames could not be embedded since the last that could.
+/// What of a camera's frames was not embedded since the last that was.
 #[derive(Default)]
-struct Failures {
-    in_a_row: u64,
-    /// Frames that are missing by now, those lost before them counted.
+struct Missing {
+    failures_in_a_row: u64,
+    /// Frames that are missing by now, skipped or failed, those lost before them counted.
     dropped: u64,
 }
 
@@ -39,31 +40,40 @@ pub(super) fn run(
     spare: &Receiver<Features>,
     daemon: &Daemon,
 ) {
-    let mut failures: Vec<Failures> = daemon.cameras.iter().map(|_| Failures::default()).collect();
+    let mut missing: Vec<Missing> = daemon.cameras.iter().map(|_| Missing::default()).collect();
+    let mut adapting = Adapting::new(daemon, embedder.grid(), &embedder.grids());
     loop {
+        adapting.review(&mut embedder, daemon);
         let (slot, mut frame) = match mailbox.take(GLANCE) {
             Taken::Item { slot, item } => (slot, item),
             Taken::TimedOut => continue,
             Taken::Closed => break,
         };
-        let (camera, failures) = (&daemon.cameras[slot], &mut failures[slot]);
+        let (camera, missing) = (&daemon.cameras[slot], &mut missing[slot]);
+        if !adapting.takes(slot, frame.meta.captured_at.mono_ns) {
+            camera.stats.dropped.fetch_add(1, Relaxed);
+            camera.stats.skipped.fetch_add(1, Relaxed);
+            missing.dropped += frame.meta.dropped + 1;
+            continue;
+        }
         let taken = clock::now().mono_ns;
         let mut features = spare.try_recv().unwrap_or_else(|_| embedder.empty_features());
         match embedder.embed(&frame.pixels, &mut features) {
             Ok(times) => {
-                if failures.in_a_row >= MOST_FAILURES {
+                if missing.failures_in_a_row >= MOST_FAILURES {
                     log::info!("camera {}: its frames can be read again", camera.name);
                     camera.heart.set_missing(false);
                     camera.stats.set_state(CameraState::Streaming, Instant::now());
                 }
-                frame.meta.dropped += failures.dropped;
-                *failures = Failures::default();
+                frame.meta.dropped += missing.dropped;
+                *missing = Missing::default();
                 let latency = Latency {
                     queue: taken.saturating_sub(frame.meta.captured_at.mono_ns) as f32 * 1e-6,
                     preprocess: ms(times.preprocess),
                     embed: ms(times.embed),
                     ..Latency::default()
                 };
+                adapting.spent(times.preprocess + times.embed);
                 camera.stats.embedded.fetch_add(1, Relaxed);
                 if trackers[slot].send(Embedded { frame, features, latency }).is_err() {
                     break;
@@ -71,12 +81,12 @@ pub(super) fn run(
             }
             Err(error) => {
                 camera.stats.dropped.fetch_add(1, Relaxed);
-                if failures.in_a_row == 0 {
+                if missing.failures_in_a_row == 0 {
                     log::error!("camera {}: frame {}: {error}", camera.name, frame.meta.seq);
                 }
-                failures.in_a_row += 1;
-                failures.dropped += frame.meta.dropped + 1;
-                if failures.in_a_row >= MOST_FAILURES {
+                missing.failures_in_a_row += 1;
+                missing.dropped += frame.meta.dropped + 1;
+                if missing.failures_in_a_row >= MOST_FAILURES {
                     // As good as no camera, for whoever reads its tracks and for the watchdog.
                     camera.heart.set_missing(true);
                     camera.stats.set_state(CameraState::Lost(error.to_string()), Instant::now());

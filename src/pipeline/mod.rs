@@ -4,10 +4,12 @@
 //! capture (one a camera) -> mailbox -> embed (one) -> channel(1) -> track (one a camera) -> sinks
 //! ```
 //!
-//! Frames are lost only at the mailbox, where the newest wins, and at a slow sink. Commands visit the thread
+//! Frames are lost only at the mailbox, where the newest wins, and at a slow sink; with a budget, some are skipped before
+//! they are embedded. Commands visit the thread
 //! that owns what they ask about, between two frames. There is one file for each kind of thread, and `daemon` is
 //! what those hold who command them.
 
+mod adapt;
 mod capture;
 mod daemon;
 mod embed;
