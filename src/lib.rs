@@ -23,6 +23,7 @@ pub mod serve;
 pub mod study;
 pub mod track;
 
+pub mod budget;
 pub mod draw;
 pub mod mailbox;
 pub mod pipeline;

@@ -16,10 +16,16 @@ const RATE_WINDOW: usize = 64;
 /// One camera's numbers. Every thread of the camera writes its own.
 pub struct CameraStats {
     pub captured: AtomicU64,
+    /// Captured, or lost by the driver.
+    pub offered: AtomicU64,
     pub embedded: AtomicU64,
     pub reported: AtomicU64,
     /// Lost by the driver or overwritten before they were embedded.
     pub dropped: AtomicU64,
+    /// Of those, the ones that were skipped to keep the budget.
+    pub skipped: AtomicU64,
+    /// Time spent on following objects through what was reported.
+    pub tracking_us: AtomicU64,
     pub reopened: AtomicU64,
     pub tracks: AtomicUsize,
     inner: Mutex<Inner>,
@@ -33,6 +39,8 @@ struct Inner {
     /// The newest last.
     latencies: VecDeque<Latency>,
     reports: VecDeque<Instant>,
+    /// Shares of tokens that were computed, the newest last.
+    computed: VecDeque<f32>,
 }
 
 /// Where a camera stands.
@@ -51,9 +59,12 @@ impl CameraStats {
     pub fn new(now: Instant) -> CameraStats {
         CameraStats {
             captured: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
             embedded: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            tracking_us: AtomicU64::new(0),
             reopened: AtomicU64::new(0),
             tracks: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
@@ -63,6 +74,7 @@ impl CameraStats {
                 size: [0, 0],
                 latencies: VecDeque::with_capacity(WINDOW),
                 reports: VecDeque::with_capacity(RATE_WINDOW),
+                computed: VecDeque::with_capacity(RATE_WINDOW),
             }),
         }
     }
@@ -98,6 +110,7 @@ impl CameraStats {
     /// Takes in one report.
     pub fn record(&self, latency: Latency, now: Instant) {
         self.reported.fetch_add(1, Relaxed);
+        self.tracking_us.fetch_add(((latency.propagate + latency.track) * 1e3) as u64, Relaxed);
         let mut inner = self.lock();
         if inner.latencies.len() == WINDOW {
             inner.latencies.pop_front();
@@ -107,6 +120,16 @@ impl CameraStats {
             inner.reports.pop_front();
         }
         inner.reports.push_back(now);
+    }
+
+    /// Takes in one embedded frame, and the share of its tokens that were computed.
+    pub fn record_embedded(&self, computed: f32) {
+        self.embedded.fetch_add(1, Relaxed);
+        let mut inner = self.lock();
+        if inner.computed.len() == RATE_WINDOW {
+            inner.computed.pop_front();
+        }
+        inner.computed.push_back(computed);
     }
 
     /// Everything, for a person or a program to read.
@@ -127,8 +150,13 @@ impl CameraStats {
             size: inner.size,
             captured: self.captured.load(Relaxed),
             embedded: self.embedded.load(Relaxed),
+            computed: match inner.computed.len() {
+                0 => 1.0,
+                frames => inner.computed.iter().sum::<f32>() / frames as f32,
+            },
             reported: self.reported.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
             reopened: self.reopened.load(Relaxed),
             fps: inner.fps(now),
             stages: inner.stages(),

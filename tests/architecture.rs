@@ -107,7 +107,8 @@ fn only_the_pipeline_starts_threads() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     // A socket server and a camera library without time limits have threads of their own, behind their rooms' doors.
     // The study is no part of the flow. What a layer's threads do is over when the layer is.
-    let may = ["pipeline.rs", "serve", "capture/nokhwa.rs", "shutdown.rs", "study/mod.rs", "embed/layers/workers.rs"];
+    let may =
+        ["pipeline/mod.rs", "serve", "capture/nokhwa.rs", "shutdown.rs", "study/mod.rs", "embed/layers/workers.rs"];
     for file in sources(&root) {
         let name = file.strip_prefix(&root).unwrap();
         let text = fs::read_to_string(&file).unwrap();

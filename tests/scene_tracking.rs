@@ -91,6 +91,73 @@ fn follow(seed: u64, outcome: &mut Outcome) {
     }
 }
 
+/// Mean IoU of the masks of what is in sight, in each third of the frames, where each third is embedded at a size of its
+/// own. Every object keeps its identity throughout.
+fn overlap_by_thirds(seed: u64, inputs: [(usize, usize); 3]) -> [f64; 3] {
+    const THIRD: u64 = 40;
+    let options = SceneOptions { seed, fps: FPS, objects: 4, ..SceneOptions::default() };
+    let scene = Scene::new(options.clone()).unwrap();
+    let config = Config::builtin();
+    let backbone = embed::load(&ModelConfig { input: "336x448".into(), threads: 1, ..config.model.clone() }).unwrap();
+    let grids = backbone.spec().grids.clone();
+    let grid =
+        |(height, width)| *grids.iter().find(|g| (g.input_height(), g.input_width()) == (height, width)).unwrap();
+    let mut embedder = Embedder::new(backbone, grids[0]);
+    // One buffer for all sizes, as the daemon has.
+    let mut features = embedder.empty_features();
+    let mut session = Session::new(config.propagation().clone(), config.track.clone(), grid(inputs[0]), features.dim);
+    let (mut drawn, mut tagged) = (SceneFrame::default(), [false; 4]);
+    let mut thirds = [(0.0, 0); 3];
+    for index in 0..3 * THIRD {
+        let third = (index / THIRD) as usize;
+        embedder.change_grid(grid(inputs[third])).unwrap();
+        scene.render(index, &mut drawn);
+        let pixels = PixelBuf::packed(PixelFormat::Rgb3, options.width, options.height, drawn.rgb.clone()).unwrap();
+        embedder.embed(&pixels, &mut features).unwrap();
+        let ns = (index as f64 * 1e9 / f64::from(FPS)) as u64;
+        let captured_at = Timestamp { mono_ns: ns, real_ns: ns };
+        let (width, height) = (options.width, options.height);
+        let meta = FrameMeta { camera: "scene".into(), seq: index, captured_at, dropped: 0, width, height };
+        let report = session.step(&meta, &features);
+        let truth = scene.truth(index);
+        let ids: Vec<u64> = report.tracks.iter().map(|track| track.id.0).collect();
+        assert_eq!(ids.len(), tagged.iter().filter(|tagged| **tagged).count(), "{index}: {ids:?}");
+        for track in &report.tracks {
+            assert_eq!(track.name, track.id.0.to_string());
+            let exact = truth.mask(track.id.0 as usize + 1);
+            if exact.area() >= IN_SIGHT {
+                let mask = track.mask.as_ref().map(|mask| Mask::from_coco(mask).unwrap());
+                thirds[third].0 += mask.map_or(0.0, |mask| mask.iou(&exact));
+                thirds[third].1 += 1;
+            }
+        }
+        for object in (0..4).filter(|object| !tagged[*object]).collect::<Vec<_>>() {
+            let mask = truth.mask(object + 1);
+            if mask.area() >= WHOLE && mask.area() == scene.silhouette(index, object + 1).area() {
+                session.tag(&Seed::Mask(mask), None, TrackId(object as u64), object.to_string()).unwrap();
+                tagged[object] = true;
+            }
+        }
+    }
+    thirds.map(|(sum, count)| sum / f64::from(count))
+}
+
+#[test]
+fn objects_are_followed_as_well_when_the_input_size_changes() {
+    const FULL: (usize, usize) = (336, 448);
+    const SMALL: (usize, usize) = (240, 320);
+    let mean = |inputs| {
+        let seeds = [1, 2, 3].map(|seed| overlap_by_thirds(seed, inputs));
+        [0, 1, 2].map(|third| seeds.iter().map(|thirds| thirds[third]).sum::<f64>() / seeds.len() as f64)
+    };
+    let (full, small, changed) = (mean([FULL; 3]), mean([SMALL; 3]), mean([FULL, SMALL, FULL]));
+    eprintln!("mean IoU by thirds: full {full:.3?}, small {small:.3?}, full, small, full {changed:.3?}");
+    assert!((full[0] - changed[0]).abs() < 1e-9);
+    // While it is small, as well as if it had always been; and afterwards as well as if it had never been.
+    assert!(changed[1] > small[1] - 0.05, "{changed:.3?}, always small {small:.3?}");
+    assert!(changed[2] > full[2] - 0.05, "{changed:.3?}, never small {full:.3?}");
+}
+
 #[test]
 fn what_returns_is_found_and_kept_and_scores_hold() {
     let mut outcome = Outcome::default();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serve_support::*;
 use tagalong::serve::request::{self, CLASSES, Request};
 use tagalong::serve::wire::*;
-use tagalong::types::command::ErrorCode;
+use tagalong::types::command::{BudgetReason, ErrorCode};
 use tagalong::types::mask::{CocoRle, Mask};
 use tagalong::types::report::Reason;
 use tagalong::types::{Answer, Command, Seed, TrackId, TrackState};
@@ -100,6 +100,7 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
         ("status", command(Command::Status)),
         ("status, answered", own(&status)),
         ("status, answered: model", keys(&status["model"])),
+        ("status, answered: budget", keys(&status["budget"])),
         ("status, answered: cameras", keys(&status["cameras"][0])),
         ("status, answered: stages", keys(&status["cameras"][0]["stages"][0])),
         ("status, answered: clients", keys(&status["clients"])),
@@ -156,6 +157,14 @@ fn every_code_state_and_reason_is_documented() {
         }
     }
     assert_eq!(reasons.len(), 11);
+    let budget = rows("status, answered: budget", "reason");
+    for reason in budget {
+        match serde_json::from_value(Value::String(reason.clone())).unwrap() {
+            BudgetReason::Start | BudgetReason::FpsMissed | BudgetReason::CpuExceeded | BudgetReason::Room => {}
+            BudgetReason::Unknown => panic!("{reason}"),
+        }
+    }
+    assert_eq!(budget.len(), 4);
 }
 
 #[test]

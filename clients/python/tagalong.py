@@ -310,7 +310,7 @@ class Control:
         return [_build(ListedTrack, track) for track in self.call("list", camera=camera)["tracks"]]
 
     def status(self) -> Dict[str, Any]:
-        """The daemon's health."""
+        """The daemon's health. Where a budget is set, "budget" tells what is held and what was done for it."""
         return self.call("status")
 
     def snapshot(self, camera: Optional[str] = None) -> Snapshot:

@@ -4,7 +4,7 @@ use super::daemon::Daemon;
 use super::out;
 use super::table::duration_words;
 use crate::types::Answer;
-use crate::types::command::{CameraStatus, Status};
+use crate::types::command::{BudgetReason, BudgetStatus, CameraStatus, Status};
 
 /// Tell how the daemon is.
 ///
@@ -40,7 +40,7 @@ impl Args {
 }
 
 fn render(status: &Status) -> String {
-    let Status { version, boot_id, uptime_s, model, cameras, clients, memory_bytes } = status;
+    let Status { version, boot_id, uptime_s, model, budget, cameras, clients, memory_bytes } = status;
     let digest: String = model.sha256.chars().take(12).collect();
     let mib = *memory_bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
@@ -57,11 +57,47 @@ fn render(status: &Status) -> String {
         clients.refused,
         clients.dropped_reports,
     );
+    if let Some(budget) = budget {
+        text.push_str(&render_budget(budget));
+    }
     for camera in cameras {
         text.push('\n');
         text.push_str(&render_camera(camera));
     }
     text
+}
+
+/// What is to be held, whether it is, and what was done for it.
+fn render_budget(budget: &BudgetStatus) -> String {
+    let asked = [
+        budget.target_fps.map(|fps| format!("{fps:.1} reports/s of each camera")),
+        budget.cpu_share.map(|share| format!("{:.0}% of the CPU", 100.0 * share)),
+    ];
+    let asked = asked.into_iter().flatten().collect::<Vec<_>>().join(" within ");
+    let held = match &budget.problem {
+        None => "met".to_owned(),
+        Some(problem) => format!("missed: {}", out::harmless(problem)),
+    };
+    let ([width, height], [full_width, full_height]) = (budget.input, budget.configured_input);
+    let lowered = if budget.input == budget.configured_input {
+        String::new()
+    } else {
+        format!(" instead of {full_width}x{full_height}")
+    };
+    let rate = budget.max_fps.map_or("every frame".into(), |fps| format!("at most {fps:.1} frames/s"));
+    let reason = match budget.reason {
+        BudgetReason::Start => "as configured",
+        BudgetReason::FpsMissed => "because too few frames were reported",
+        BudgetReason::CpuExceeded => "because too much of the CPU was taken",
+        BudgetReason::Room => "since there was room for it",
+        BudgetReason::Unknown => "for a reason that this version does not know",
+    };
+    format!(
+        "budget   {asked}: {held}\n         \
+         input {width}x{height}{lowered}, {rate}, {reason}, for {}\n         {:.0}% of the CPU is taken\n",
+        duration_words(seconds(budget.since_s)),
+        100.0 * budget.cpu,
+    )
 }
 
 fn render_camera(camera: &CameraStatus) -> String {
@@ -78,14 +114,19 @@ fn render_camera(camera: &CameraStatus) -> String {
     if let Some(problem) = &camera.problem {
         text.push_str(&format!("  problem  {}\n", out::harmless(problem)));
     }
-    text.push_str(&format!("  rate     {:.1} reports/s, {tracks}\n", camera.fps));
+    let computed = match camera.computed {
+        all if all >= 1.0 => String::new(),
+        some => format!(", {:.0}% of the patches computed", 100.0 * some),
+    };
+    text.push_str(&format!("  rate     {:.1} reports/s, {tracks}{computed}\n", camera.fps));
     let reopened = match camera.reopened {
         0 => String::new(),
         1 => ", opened again once".into(),
         times => format!(", opened again {times} times"),
     };
+    let skipped = if camera.skipped == 0 { String::new() } else { format!(", {} of them skipped", camera.skipped) };
     text.push_str(&format!(
-        "  frames   {} captured, {} embedded, {} reported, {} lost{}{reopened}\n",
+        "  frames   {} captured, {} embedded, {} reported, {} lost{}{skipped}{reopened}\n",
         camera.captured,
         camera.embedded,
         camera.reported,
@@ -130,6 +171,8 @@ mod tests {
             embedded: 890,
             reported: 890,
             dropped: 100,
+            skipped: 0,
+            computed: 1.0,
             reopened: 1,
             fps: 29.97,
             stages: vec![stage("embed", 31.25, 30.0, 44.0), stage("propagate", 5.0, 5.0, 6.0)],
@@ -147,6 +190,7 @@ mod tests {
                 kernel: Some("avx2".into()),
                 probe_cosine: 1.0,
             },
+            budget: None,
             cameras: vec![camera],
             clients: ClientStatus { connected: 2, refused: 0, dropped_reports: 4 },
             memory_bytes: 50 << 20,
@@ -168,6 +212,43 @@ camera front: streaming for 1 h 2 min, MJPG 640x480 at 30 fps
   propagate      5.0      5.0      6.0
 ";
         assert_eq!(render(&status()), expected);
+    }
+
+    #[test]
+    fn a_budget_says_what_it_does_and_why() {
+        let mut status = status();
+        let mut budget = BudgetStatus {
+            target_fps: Some(15.0),
+            cpu_share: Some(0.5),
+            met: false,
+            problem: Some("front reports 8.0 of 15.0 frames a second".into()),
+            cpu: 0.433,
+            input: [448, 336],
+            configured_input: [640, 480],
+            max_fps: Some(10.0),
+            reason: BudgetReason::CpuExceeded,
+            since_s: 12.0,
+        };
+        status.cameras[0].skipped = 7;
+        status.cameras[0].computed = 0.234;
+        status.budget = Some(budget.clone());
+        let text = render(&status);
+        let expected = "
+budget   15.0 reports/s of each camera within 50% of the CPU: missed: front reports 8.0 of 15.0 frames a second
+         input 448x336 instead of 640x480, at most 10.0 frames/s, because too much of the CPU was taken, for 12 s
+         43% of the CPU is taken
+";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("100 lost (10.1%), 7 of them skipped, opened again once"), "{text}");
+        assert!(text.contains(", 23% of the patches computed\n"), "{text}");
+        budget = BudgetStatus { met: true, problem: None, cpu_share: None, max_fps: None, ..budget };
+        status.budget = Some(BudgetStatus { input: budget.configured_input, reason: BudgetReason::Start, ..budget });
+        let text = render(&status);
+        let expected = "
+budget   15.0 reports/s of each camera: met
+         input 640x480, every frame, as configured, for 12 s
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

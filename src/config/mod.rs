@@ -12,6 +12,7 @@ mod read;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::budget::BudgetConfig;
 use crate::capture::CameraConfig;
 use crate::embed::ModelConfig;
 use crate::propagate::PropagateConfig;
@@ -38,6 +39,7 @@ pub struct Config {
     /// By name; never without the chosen one.
     pub presets: BTreeMap<String, PropagateConfig>,
     pub track: TrackConfig,
+    pub budget: BudgetConfig,
     pub serve: ServeConfig,
     pub log: LogConfig,
 }
@@ -118,6 +120,7 @@ impl Config {
         self.propagate = new.propagate;
         self.presets = new.presets;
         self.track = new.track;
+        self.budget = new.budget;
         self.log = new.log;
     }
 }

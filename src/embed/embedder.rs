@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Backbone, EmbedError, Preprocessor};
+use super::{Backbone, BackboneSpec, EmbedError, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
-/// A backbone with the preprocessing for one of its grids, and the buffer between the two.
+/// A backbone with the preprocessing for one of its grids at a time, and the buffer between the two.
 pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
@@ -24,13 +24,29 @@ pub struct EmbedTimes {
 
 impl Embedder {
     pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
-        let spec = backbone.spec();
-        let preprocessor = Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std);
+        let preprocessor = preprocessor(backbone.spec(), grid);
         Embedder { backbone, grid, preprocessor, input: InputTensor::default() }
     }
 
     pub fn grid(&self) -> PatchGrid {
         self.grid
+    }
+
+    /// Those that the backbone takes.
+    pub fn grids(&self) -> Vec<PatchGrid> {
+        self.backbone.spec().grids.clone()
+    }
+
+    /// Embeds at another of the backbone's grids from now on. The first time it is made ready, which may take as long as
+    /// many frames.
+    ///
+    /// # Errors
+    /// When the model cannot be run on it; the grid then stays as it is.
+    pub fn change_grid(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
+        self.backbone.prepare(grid)?;
+        self.preprocessor = preprocessor(self.backbone.spec(), grid);
+        self.grid = grid;
+        Ok(())
     }
 
     /// Length of one embedding.
@@ -48,12 +64,12 @@ impl Embedder {
         self.backbone.forget(camera);
     }
 
-    /// Embeds one picture.
+    /// Embeds one picture. `out` may have been of another grid.
     ///
     /// # Errors
     /// When it cannot be decoded, or the model fails.
     pub fn embed(&mut self, pixels: &PixelBuf, out: &mut Features) -> Result<EmbedTimes, EmbedError> {
-        self.run(pixels, |backbone, input| backbone.embed(input, out).map(|()| 1.0))
+        self.run(pixels, out, |backbone, input, out| backbone.embed(input, out).map(|()| 1.0))
     }
 
     /// Embeds the next frame of a camera.
@@ -61,18 +77,26 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn follow(&mut self, camera: usize, pixels: &PixelBuf, out: &mut Features) -> Result<EmbedTimes, EmbedError> {
-        self.run(pixels, |backbone, input| backbone.follow(camera, input, out))
+        self.run(pixels, out, |backbone, input, out| backbone.follow(camera, input, out))
     }
 
     fn run(
         &mut self,
         pixels: &PixelBuf,
-        embed: impl FnOnce(&mut dyn Backbone, &InputTensor) -> Result<f32, EmbedError>,
+        out: &mut Features,
+        embed: impl FnOnce(&mut dyn Backbone, &InputTensor, &mut Features) -> Result<f32, EmbedError>,
     ) -> Result<EmbedTimes, EmbedError> {
         let start = Instant::now();
+        let dim = self.dim();
+        (out.grid, out.dim) = (self.grid, dim);
+        out.data.resize(self.grid.len() * dim, 0.0);
         self.preprocessor.run(pixels, &mut self.input)?;
         let prepared = Instant::now();
-        let computed = embed(self.backbone.as_mut(), &self.input)?;
+        let computed = embed(self.backbone.as_mut(), &self.input, out)?;
         Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
     }
+}
+
+fn preprocessor(spec: &BackboneSpec, grid: PatchGrid) -> Preprocessor {
+    Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std)
 }

@@ -31,6 +31,14 @@ use crate::types::{Features, InputTensor, PatchGrid};
 pub trait Backbone: Send {
     fn spec(&self) -> &BackboneSpec;
 
+    /// Makes one of the spec's grids ready, so that the first picture of it takes no longer than the next.
+    ///
+    /// # Errors
+    /// When the model cannot be run on it.
+    fn prepare(&mut self, _grid: PatchGrid) -> Result<(), EmbedError> {
+        Ok(())
+    }
+
     /// Embeds a picture of one of the spec's grids into `out`, which takes its grid and dimension from it.
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError>;
 

@@ -204,11 +204,16 @@ impl TractBackbone {
         if input.data.len() != 3 * input.width * input.height {
             return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
         }
+        self.grid_of(input.width, input.height)
+    }
+
+    /// Which of the spec's grids pictures of this size have.
+    fn grid_of(&self, width: usize, height: usize) -> Result<usize, EmbedError> {
         let size = |grid: &PatchGrid| (grid.input_width(), grid.input_height());
-        self.spec.grids.iter().position(|grid| size(grid) == (input.width, input.height)).ok_or_else(|| {
+        self.spec.grids.iter().position(|grid| size(grid) == (width, height)).ok_or_else(|| {
             let accepted: Vec<String> =
                 self.spec.grids.iter().map(size).map(|(width, height)| format!("{width}x{height}")).collect();
-            EmbedError::Size { width: input.width, height: input.height, accepted: accepted.join(", ") }
+            EmbedError::Size { width, height, accepted: accepted.join(", ") }
         })
     }
 }
@@ -216,6 +221,11 @@ impl TractBackbone {
 impl Backbone for TractBackbone {
     fn spec(&self) -> &BackboneSpec {
         &self.spec
+    }
+
+    fn prepare(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
+        let index = self.grid_of(grid.input_width(), grid.input_height())?;
+        self.plans.get(index, &self.spec, &self.layout).map(drop)
     }
 
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {

@@ -6,6 +6,8 @@
 //! once, and since labels of an object depend on nothing but where its neighbours lie, no object disturbs
 //! another: they meet only in the arg-max.
 
+mod regrid;
+
 use std::collections::VecDeque;
 
 use super::PropagateConfig;
@@ -32,6 +34,8 @@ struct MemoryFrame {
 struct Object {
     key: ObjectKey,
     reference: Plane,
+    /// The reference's labels on the grid that the object was tagged on, where the memory's is another now.
+    tagged: Option<Plane>,
     /// Labels in each of the newest context frames, the newest last; frames from before the object have none.
     context: VecDeque<Plane>,
 }
@@ -41,6 +45,8 @@ struct Cohort {
     /// The step of the reference frame.
     since: u64,
     reference: Keys,
+    /// The reference frame on the grid that its objects were tagged on, where the memory's is another now.
+    tagged: Option<Keys>,
     objects: Vec<Object>,
 }
 
@@ -146,7 +152,7 @@ impl Propagator {
         let Some(index) = self.context.len().checked_sub(back + 1) else { return false };
         self.remove(key);
         let since = self.context[index].id;
-        let mut object = Object { key, reference: labels, context: VecDeque::new() };
+        let mut object = Object { key, reference: labels, tagged: None, context: VecDeque::new() };
         for newer in index + 1..self.context.len() {
             let plane = self.catch_up(&object, index, newer);
             object.context.push_back(plane);
@@ -155,7 +161,7 @@ impl Propagator {
             Ok(at) => self.cohorts[at].objects.push(object),
             Err(at) => {
                 let reference = self.context[index].keys.clone();
-                self.cohorts.insert(at, Cohort { since, reference, objects: vec![object] });
+                self.cohorts.insert(at, Cohort { since, reference, tagged: None, objects: vec![object] });
             }
         }
         true

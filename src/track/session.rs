@@ -94,15 +94,26 @@ impl Session {
     /// Follows every object into the next frame: [`Session::propagate`] and [`Session::observe`].
     ///
     /// # Panics
-    /// When the features are of another grid or dimension than the session was made for.
+    /// When the features are of another dimension than the session was made for.
     pub fn step(&mut self, meta: &FrameMeta, features: &Features) -> TrackReport {
         self.propagate(features);
         self.observe(meta)
     }
 
-    /// The first half of a step: labels of the new frame.
+    /// The first half of a step: labels of the new frame. Where its grid is another than that of the frame before,
+    /// the session goes over to it, and every track goes on.
     pub fn propagate(&mut self, features: &Features) {
+        self.follow_grid(features.grid);
         self.memory.step(features);
+    }
+
+    /// Goes over to the grid of another input size. What is counted in patches is counted in the new ones.
+    fn follow_grid(&mut self, grid: PatchGrid) {
+        if grid != self.memory.grid() {
+            let ratio = grid.len() as f32 / self.memory.grid().len() as f32;
+            self.memory.regrid(grid);
+            self.objects.iter_mut().for_each(|object| object.reference_patches *= ratio);
+        }
     }
 
     /// The second half of a step: masks, measures and states, and the report of them.

@@ -260,3 +260,51 @@ fn the_same_frames_give_the_same_reports() {
     };
     assert_eq!(run(), run());
 }
+
+/// The same frame with a quarter of the patches.
+fn halved(features: &Features) -> Features {
+    let grid = PatchGrid { rows: GRID.rows / 2, cols: GRID.cols / 2, patch: GRID.patch };
+    let mut halved = Features::zeros(grid, DIM);
+    for patch in 0..GRID.len() {
+        let to = patch / GRID.cols / 2 * grid.cols + patch % GRID.cols / 2;
+        for d in 0..DIM {
+            halved.data[to * DIM + d] += features.row(patch)[d];
+        }
+    }
+    halved.normalise();
+    halved
+}
+
+#[test]
+fn tracks_go_on_when_the_input_size_changes() {
+    let blocks = |seq: u64| vec![(1, 4, 2 + seq as isize / 2), (2, 10, 12), (3, 10, 2)];
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &blocks(0)));
+    session.tag(&pixels(4, 2), None, TrackId(1), "cup".into()).unwrap();
+    session.tag(&pixels(10, 12), None, TrackId(2), "bowl".into()).unwrap();
+    let is_small = |seq: u64| (10..20).contains(&seq);
+    for seq in 1..30 {
+        let full = frame(seq, &blocks(seq));
+        let features = if is_small(seq) { halved(&full) } else { full };
+        let report = session.step(&meta(seq), &features);
+        let told: Vec<(u64, &str)> = report.tracks.iter().map(|track| (track.id.0, track.name.as_str())).collect();
+        let expected = [(1, "cup"), (2, "bowl"), (3, "late")];
+        assert_eq!(told, expected[..if seq > 11 { 3 } else { 2 }]);
+        for (track, (_, row, col)) in report.tracks.iter().zip(blocks(seq)) {
+            assert!(track.age < 4 || track.state == TrackState::Tracked, "{seq}: {track:?}");
+            let Some([x, y]) = track.centroid else { panic!("{seq}: {track:?}") };
+            let off = (x - 16.0 * (col as f32 + 1.5)).abs().max((y - 16.0 * (row as f32 + 1.5)).abs());
+            assert!(off < if is_small(seq) { 16.0 } else { 8.0 }, "{seq}: {off} pixels off, {track:?}");
+        }
+        for (id, evidence) in session.all_evidence() {
+            assert!((0.7..1.4).contains(&evidence.size_ratio), "{seq}: {id:?} {evidence:?}");
+        }
+        if seq == 11 {
+            // It is pointed at in a frame of before the change, and followed to the newest.
+            let tagged = session.tag(&pixels(10, 2), Some(9), TrackId(3), "late".into()).unwrap();
+            assert!((tagged.centroid.unwrap()[0] - 16.0 * 3.5).abs() < 16.0, "{tagged:?}");
+            let gone = session.tag(&pixels(10, 2), Some(2), TrackId(4), "gone".into());
+            assert_eq!(gone, Err(TagError::FrameGone { asked: 2, newest: 11 }));
+        }
+    }
+}

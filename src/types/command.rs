@@ -92,6 +92,9 @@ pub struct Status {
     pub boot_id: String,
     pub uptime_s: f64,
     pub model: ModelStatus,
+    /// None where neither a rate nor a share of the CPU is to be held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetStatus>,
     pub cameras: Vec<CameraStatus>,
     pub clients: ClientStatus,
     pub memory_bytes: u64,
@@ -110,6 +113,50 @@ pub struct ModelStatus {
     pub kernel: Option<String>,
     /// Mean cosine of the probe's features to those that the manifest holds.
     pub probe_cosine: f32,
+}
+
+/// What is to be held, whether it is, and what was done for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BudgetStatus {
+    /// Frames a second that each camera is to report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_fps: Option<f32>,
+    /// Fraction of the cores' time that may be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_share: Option<f32>,
+    pub met: bool,
+    /// What is missed, when something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Fraction of the cores' time that was taken last.
+    pub cpu: f32,
+    /// Width, height of the model's input in pixels: in force, and as configured.
+    pub input: [usize; 2],
+    pub configured_input: [usize; 2],
+    /// Frames a second of each camera that are embedded at most; none where no frame is skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fps: Option<f32>,
+    /// Why it is this size and this rate.
+    pub reason: BudgetReason,
+    /// Seconds for which it has been.
+    pub since_s: f64,
+}
+
+/// Why an input size and a rate are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetReason {
+    /// Nothing has been changed yet.
+    Start,
+    /// A camera reported fewer frames than are due.
+    FpsMissed,
+    /// The daemon took more than its share of the CPU.
+    CpuExceeded,
+    /// There was room for more.
+    Room,
+    /// One that this version does not know: read from a newer daemon, never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,11 +178,22 @@ pub struct CameraStatus {
     pub embedded: u64,
     pub reported: u64,
     pub dropped: u64,
+    /// Of those lost, the ones that were skipped to keep the budget.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Share of the model's tokens that were computed in the last frames, 0 to 1; the others were taken over from frames
+    /// before, because their patches looked as they did.
+    #[serde(default = "all")]
+    pub computed: f32,
     pub reopened: u64,
     /// Reports a second over the last seconds.
     pub fps: f32,
     pub stages: Vec<StageStatus>,
     pub tracks: usize,
+}
+
+fn all() -> f32 {
+    1.0
 }
 
 /// Time that a stage takes, in milliseconds, over its last frames.

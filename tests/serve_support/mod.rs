@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tagalong::serve::{Activated, Controller, Hello, HelloCamera, ServeConfig, Server, Sink, TracksSink};
-use tagalong::types::command::{CameraStatus, ClientStatus, ErrorCode, ListedTrack, ModelStatus, StageStatus, Status};
+use tagalong::types::command::{
+    BudgetReason, BudgetStatus, CameraStatus, ClientStatus, ErrorCode, ListedTrack, ModelStatus, StageStatus, Status,
+};
 use tagalong::types::mask::Mask;
 use tagalong::types::report::{Latency, Reason, Track};
 use tagalong::types::{Answer, Command, CommandError, Seed, TrackId, TrackReport, TrackState};
@@ -197,6 +199,18 @@ pub fn status() -> Status {
             kernel: Some("dotprod".into()),
             probe_cosine: 0.9995,
         },
+        budget: Some(BudgetStatus {
+            target_fps: Some(15.0),
+            cpu_share: Some(0.5),
+            met: false,
+            problem: Some("front reports 8.0 of 15.0 frames a second".into()),
+            cpu: 0.25,
+            input: [448, 336],
+            configured_input: [640, 480],
+            max_fps: Some(15.0),
+            reason: BudgetReason::FpsMissed,
+            since_s: 2.5,
+        }),
         cameras: vec![CameraStatus {
             name: "front".into(),
             state: "lost".into(),
@@ -208,6 +222,8 @@ pub fn status() -> Status {
             embedded: 90,
             reported: 89,
             dropped: 10,
+            skipped: 4,
+            computed: 0.25,
             reopened: 1,
             fps: 29.5,
             stages: vec![StageStatus { stage: "embed".into(), last_ms: 20.0, median_ms: 19.5, p99_ms: 31.0 }],
