@@ -7,6 +7,7 @@
 //! another: they meet only in the arg-max.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::PropagateConfig;
 #[cfg(test)]
@@ -71,6 +72,7 @@ struct Scratch {
     context: Vec<Matches>,
     /// Those of one cohort, its reference frame's included.
     found: Matches,
+    labelled: Vec<bool>,
     wanted: Vec<bool>,
     candidates: Vec<bool>,
     shares: Vec<Share>,
@@ -262,7 +264,8 @@ impl Propagator {
         let reach = Reach { radius: self.config.radius, window: self.config.window };
         let (newest, frame) = (&self.context[self.context.len() - 1].keys, &self.context[index].keys);
         let (mut within_reach, mut wanted) = (vec![false; self.grid.len()], vec![false; self.grid.len()]);
-        mark_within_reach(labels, self.grid, reach, &mut within_reach);
+        let labelled: Vec<bool> = labels.iter().map(|label| *label > 0.0).collect();
+        mark_within_reach(&labelled, self.grid, reach, &mut within_reach);
         self.most_alike(newest, labels, frame).into_iter().for_each(|patch| wanted[patch] = within_reach[patch]);
         let mut tiles = Tiles::default();
         tiles.pack(frame, Some(&wanted));
@@ -398,21 +401,31 @@ impl Propagator {
         let cohort = &self.cohorts[index];
         let (kernel, grid) = (self.kernel.as_ref(), self.grid);
         let reach = Reach { radius: self.config.radius, window: self.config.window };
-        let Scratch { tiles, wanted_tiles, context: found_in_context, found, wanted, candidates, .. } = scratch;
+        let Scratch { wanted_tiles, context: found_in_context, found, labelled, wanted, candidates, .. } = scratch;
         found.copy_from(&found_in_context[context]);
+        // Where any object of the cohort has a label: in its reference frame, and in the context frames, oldest first.
+        let n = grid.len();
+        labelled.clear();
+        labelled.resize(n * (1 + cohort.objects.first().map_or(0, |object| object.context.len())), false);
+        for object in &cohort.objects {
+            for (marks, plane) in labelled.chunks_exact_mut(n).zip(iter::once(&object.reference).chain(&object.context))
+            {
+                marks.iter_mut().zip(plane).for_each(|(mark, label)| *mark |= *label > 0.0);
+            }
+        }
+        let first_id = self.first_id(cohort);
+        let is_labelled = |m: &Match| labelled[n * (1 + m.frame.wrapping_sub(first_id) as usize) + m.patch as usize];
         wanted.clear();
-        wanted.resize(grid.len(), false);
-        mark_labelled(cohort, self.first_id(cohort), found, wanted);
+        wanted.extend((0..n).map(|query| found.found(query).any(is_labelled)));
         // A patch that none of its neighbours in the context gives a label may get one from the reference frame, where
         // the object itself is within reach, and more like it than the least of these neighbours. All others get none,
         // whatever else the reference frame holds.
         candidates.clear();
-        candidates.resize(grid.len(), false);
-        cohort.objects.iter().for_each(|object| mark_within_reach(&object.reference, grid, reach, candidates));
+        candidates.resize(n, false);
+        mark_within_reach(&labelled[..n], grid, reach, candidates);
         candidates.iter_mut().zip(&*wanted).for_each(|(candidate, wanted)| *candidate &= !wanted);
-        let is_labelled = |patch: &usize| cohort.objects.iter().any(|object| object.reference[*patch] > 0.0);
-        let labelled: Vec<usize> = (0..grid.len()).filter(is_labelled).collect();
-        affinity::keep_improvable(kernel, tiles, &cohort.reference.gather(&labelled), found, candidates);
+        let object: Vec<usize> = (0..n).filter(|patch| labelled[*patch]).collect();
+        affinity::keep_improvable(kernel, &Tiles::of(&cohort.reference, &object), queries, found, candidates);
         wanted.iter_mut().zip(&*candidates).for_each(|(wanted, candidate)| *wanted |= candidate);
         wanted_tiles.pack(queries, Some(wanted));
         affinity::search(kernel, queries, wanted_tiles, &[(REFERENCE, &cohort.reference)], reach, found);
@@ -470,26 +483,15 @@ impl Propagator {
     }
 }
 
-/// Marks the patches that have one with a label within reach.
-fn mark_within_reach(labels: &[f32], grid: PatchGrid, reach: Reach, marked: &mut [bool]) {
-    for patch in (0..grid.len()).filter(|patch| labels[*patch] > 0.0) {
+/// Marks the patches that have a labelled one within reach.
+fn mark_within_reach(labelled: &[bool], grid: PatchGrid, reach: Reach, marked: &mut [bool]) {
+    for patch in (0..grid.len()).filter(|patch| labelled[*patch]) {
         let (row, col) = (patch / grid.cols, patch % grid.cols);
         for y in row.saturating_sub(reach.radius)..(row + reach.radius + 1).min(grid.rows) {
             let Some(columns) = reach.columns_at(y.abs_diff(row)) else { continue };
             let (left, right) = (col.saturating_sub(columns), (col + columns + 1).min(grid.cols));
             marked[y * grid.cols + left..y * grid.cols + right].fill(true);
         }
-    }
-}
-
-/// Marks the patches that have a neighbour with a label of a cohort among their matches in the context, whose oldest
-/// frame is `first_id`.
-fn mark_labelled(cohort: &Cohort, first_id: u32, matches: &Matches, marked: &mut [bool]) {
-    for (query, marked) in marked.iter_mut().enumerate() {
-        *marked = matches.found(query).any(|m| {
-            let age = m.frame.wrapping_sub(first_id) as usize;
-            cohort.objects.iter().any(|object| object.context[age][m.patch as usize] > 0.0)
-        });
     }
 }
 

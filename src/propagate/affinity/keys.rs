@@ -107,6 +107,14 @@ impl Keys {
         self.scales[from..].first_chunk().expect("there is a block more than patches")
     }
 
+    /// What scales the product of a patch so that it is above the plain bar of a query wherever their cosine is at least
+    /// `cosine`; the query was rounded by `error` at most. `None` where no scale does, for a cosine near zero or below.
+    pub fn scale_over(&self, patch: usize, cosine: f32, error: f32) -> Option<f32> {
+        let least = cosine - lost(error, self.errors[patch]);
+        (least > 0.0).then(|| self.scales[patch] / least)
+    }
+
+    /// By how much a row's patches were rounded, at most.
     pub fn row_error(&self, row: usize) -> f32 {
         self.row_errors[row]
     }
@@ -128,11 +136,12 @@ fn round<const OFFSET: i32>(row: &[f32], levels: f32, bytes: &mut [u8]) -> (f32,
     // A patch that is alike to nothing is all zeros.
     let scale = if largest > 0.0 { largest / levels } else { 1.0 };
     let inverse = 1.0 / scale;
+    // Near this number floats are whole numbers: the sum is rounded, and its lowest byte is the number's own.
+    const WHOLE: f32 = (3 << 22) as f32;
     let one = |v: f32, byte: &mut u8| {
-        // Cut off where it is surely above zero: the nearest whole number.
-        let rounded = (v * inverse + 128.5) as i32 - 128;
-        *byte = (rounded + OFFSET) as u8;
-        let lost = v - rounded as f32 * scale;
+        let shifted = v * inverse + WHOLE;
+        *byte = (shifted.to_bits() as u8).wrapping_add(OFFSET as u8);
+        let lost = v - (shifted - WHOLE) * scale;
         lost * lost
     };
     let mut squares = [0.0f32; LANES];
@@ -167,11 +176,13 @@ impl Tiles {
     pub fn pack(&mut self, keys: &Keys, wanted: Option<&[bool]>) {
         let PatchGrid { rows, cols, .. } = keys.grid();
         self.patches.clear();
-        for strip in (0..cols).step_by(TILE) {
-            for row in 0..rows {
-                let patches = row * cols + strip..row * cols + (strip + TILE).min(cols);
-                self.patches.extend(patches.filter(|patch| wanted.is_none_or(|wanted| wanted[*patch])));
-            }
+        let is_wanted = |patch: usize| wanted.is_none_or(|wanted| wanted[patch]);
+        let any_in = |col: usize| (0..rows).any(|row| is_wanted(row * cols + col));
+        let mut end = 0;
+        while let Some(strip) = (end..cols).find(|col| any_in(*col)) {
+            end = (strip + TILE).min(cols);
+            let patches = (0..rows).flat_map(|row| row * cols + strip..row * cols + end);
+            self.patches.extend(patches.filter(|patch| is_wanted(*patch)));
         }
         self.fill(keys);
     }
@@ -216,12 +227,26 @@ impl Tiles {
 
     /// What the integer product of query `query` with a key, times the key's scale, is above wherever their cosine is
     /// at least `cosine`. The key was rounded by `error` at most.
-    ///
-    /// With roundings r and s of unit vectors q and k, q.k differs from (q + r).(k + s) by at most |r| + |s| + |r||s|.
     pub fn bar(&self, query: usize, error: f32, cosine: f32) -> f32 {
-        let own = self.errors[query];
-        (cosine - (own + error + own * error + ROUNDING)) * self.inverses[query]
+        (cosine - lost(self.errors[query], error)) * self.inverses[query]
     }
+
+    /// What the product of a tile's queries with a key is above, times a scale of [`Keys::scale_over`] for the key.
+    pub fn plain_bars(&self, tile: usize) -> [f32; TILE] {
+        let inverses = &self.inverses[tile * TILE..];
+        std::array::from_fn(|i| inverses.get(i).copied().unwrap_or(f32::INFINITY))
+    }
+
+    /// By how much the queries were rounded, at most.
+    pub fn error(&self) -> f32 {
+        self.errors.iter().copied().fold(0.0, f32::max)
+    }
+}
+
+/// How much less than the cosine of two unit vectors that of their roundings can be: with q + r and k + s, by at most
+/// |r| + |s| + |r||s|.
+fn lost(query: f32, key: f32) -> f32 {
+    query + key + query * key + ROUNDING
 }
 
 /// More than 32-bit floats lose in a cosine, and lengths differ from 1.

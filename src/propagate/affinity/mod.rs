@@ -181,26 +181,35 @@ pub fn contrast(
     inside.data.iter().zip(&outside.data).map(|(a, b)| (a.cosine.max(-1.0), b.cosine.max(-1.0))).collect()
 }
 
-/// Strikes from `candidates`, (rows * cols), the patches of `tiles` whose matches would stay as they are if `keys`, which
-/// are one row, were offered: those that are surely less similar to each of them than to the least of their matches.
-pub fn keep_improvable(kernel: &dyn Kernel, tiles: &Tiles, keys: &Keys, matches: &Matches, candidates: &mut [bool]) {
-    let cols = keys.grid().cols;
-    for (tile, patches) in tiles.patches.chunks(TILE).enumerate() {
-        let mut bars = [f32::INFINITY; TILE];
-        for (i, patch) in patches.iter().enumerate().filter(|(_, patch)| candidates[**patch]) {
-            bars[i] = tiles.bar(tile * TILE + i, keys.row_error(0), matches.threshold(*patch));
+/// Strikes from `candidates`, (rows * cols), the patches of `keys` whose matches would stay as they are if those of
+/// `offered` were offered to them: those that are surely less similar to each than to the least of their matches.
+pub fn keep_improvable(kernel: &dyn Kernel, offered: &Tiles, keys: &Keys, matches: &Matches, candidates: &mut [bool]) {
+    let (grid, error) = (keys.grid(), offered.error());
+    // A scale of zero makes nothing of a product.
+    let mut scales = vec![0.0; grid.len() + BLOCK];
+    let mut improvable = vec![false; grid.len()];
+    for patch in (0..grid.len()).filter(|patch| candidates[*patch]) {
+        match keys.scale_over(patch, matches.threshold(patch), error) {
+            Some(scale) => scales[patch] = scale,
+            None => improvable[patch] = true,
         }
-        if bars == [f32::INFINITY; TILE] {
-            continue;
-        }
-        let (queries, starts) = tiles.tile(tile);
-        let mut improvable = [false; TILE];
-        for first in (0..cols).step_by(BLOCK) {
-            let above = kernel.above(queries, starts, keys.block(0, first), cols, keys.scales(0, first), &bars);
-            improvable.iter_mut().zip(above).for_each(|(any, above)| *any |= above & bits(0..cols - first) != 0);
-        }
-        patches.iter().zip(improvable).for_each(|(patch, improvable)| candidates[*patch] &= improvable);
     }
+    for tile in 0..offered.patches.len().div_ceil(TILE) {
+        let (bars, (queries, starts)) = (offered.plain_bars(tile), offered.tile(tile));
+        for (row, improvable) in improvable.chunks_exact_mut(grid.cols).enumerate() {
+            for (first, improvable) in (0..grid.cols).step_by(BLOCK).zip(improvable.chunks_mut(BLOCK)) {
+                let scales =
+                    scales[row * grid.cols + first..].first_chunk().expect("there is a block more than patches");
+                if *scales == [0.0; BLOCK] {
+                    continue;
+                }
+                let above = kernel.above(queries, starts, keys.block(row, first), grid.cols, scales, &bars);
+                let any = above.iter().fold(0, |any, above| any | above);
+                improvable.iter_mut().enumerate().for_each(|(j, improvable)| *improvable |= any >> j & 1 == 1);
+            }
+        }
+    }
+    candidates.iter_mut().zip(improvable).for_each(|(candidate, improvable)| *candidate &= improvable);
 }
 
 /// The best `k` matches of each of `patches` of `queries` among the patches of `keys` that `accept` takes.
@@ -215,8 +224,16 @@ fn among(
     let mut matches = Matches::default();
     matches.reset(patches.len(), k);
     let everywhere = Reach { radius: usize::MAX, window: Window::Square };
-    let sides = |query: usize| Side { place: query, floor: f32::NEG_INFINITY };
-    scan(kernel, queries, &Tiles::of(queries, patches), (0, keys), everywhere, accept, sides, &mut matches);
+    let n = keys.grid().len();
+    let sides = |query: usize| {
+        // The first keys from the query's own place on tell what is at least to be found.
+        let (features, own) = (queries.features().row(patches[query]), patches[query].min(n));
+        let first = (own..n).chain(0..own).filter(|key| accept(*key)).take(k);
+        let cosines = first.map(|key| kernel.cosine(features, keys.features().row(key)));
+        let (count, least) = cosines.fold((0, f32::INFINITY), |(count, least), v| (count + 1, v.min(least)));
+        Side { place: query, floor: if count == k { least } else { f32::NEG_INFINITY } }
+    };
+    scan(kernel, queries, &Tiles::of(queries, patches), (0, keys), everywhere, &accept, sides, &mut matches);
     matches
 }
 
