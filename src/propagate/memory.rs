@@ -72,9 +72,13 @@ struct Scratch {
     context: Vec<Matches>,
     /// Those of one cohort, its reference frame's included.
     found: Matches,
+    /// (1 + context frames, rows * cols): where any object of that cohort has a label, its reference frame first.
     labelled: Vec<bool>,
+    /// (rows * cols): the patches that may get a label.
     wanted: Vec<bool>,
+    /// (rows * cols): those of which the reference frame has to tell.
     candidates: Vec<bool>,
+    /// One for each match of each patch that is wanted.
     shares: Vec<Share>,
     weights: Vec<f32>,
     planes: Vec<Plane>,
@@ -403,7 +407,6 @@ impl Propagator {
         let reach = Reach { radius: self.config.radius, window: self.config.window };
         let Scratch { wanted_tiles, context: found_in_context, found, labelled, wanted, candidates, .. } = scratch;
         found.copy_from(&found_in_context[context]);
-        // Where any object of the cohort has a label: in its reference frame, and in the context frames, oldest first.
         let n = grid.len();
         labelled.clear();
         labelled.resize(n * (1 + cohort.objects.first().map_or(0, |object| object.context.len())), false);
