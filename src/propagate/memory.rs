@@ -9,11 +9,12 @@
 mod regrid;
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::PropagateConfig;
 #[cfg(test)]
 use super::Window;
-use super::affinity::{self, Kernel, Keys, Match, Matches, Reach};
+use super::affinity::{self, Kernel, Keys, Match, Matches, Reach, Tiles};
 use crate::types::{Features, LabelField, PatchGrid};
 
 /// Names an object within one [`Propagator`].
@@ -69,21 +70,40 @@ pub struct Propagator {
 /// Buffers that are used again at each step.
 #[derive(Default)]
 struct Scratch {
-    /// One for each set of frames that the same cohorts search.
-    groups: Vec<Matches>,
-    /// One for each cohort's reference frame.
-    references: Vec<Matches>,
-    merged: Vec<Match>,
-    weights: Vec<f32>,
+    /// All patches of the new frame.
+    tiles: Tiles,
+    /// Those that one cohort's reference frame is searched for.
+    wanted_tiles: Tiles,
+    /// The best matches in the newest context frames, one for each number of them that some cohort uses.
+    context: Vec<Matches>,
+    /// Those of one cohort, its reference frame's included.
+    found: Matches,
+    /// (1 + context frames, rows * cols): where any object of that cohort has a label, its reference frame first.
+    labelled: Vec<bool>,
+    /// (rows * cols): the patches that may get a label.
     wanted: Vec<bool>,
+    /// (rows * cols): those of which the reference frame has to tell.
+    candidates: Vec<bool>,
+    /// One for each match of each patch that is wanted.
+    shares: Vec<Share>,
+    weights: Vec<f32>,
     planes: Vec<Plane>,
     keys: Vec<Keys>,
 }
 
+/// What one patch gets from another: the weight of one match.
+struct Share {
+    to: u32,
+    /// Which of a cohort's context frames; `None` for its reference frame.
+    age: Option<u32>,
+    from: u32,
+    weight: f32,
+}
+
 /// How many times as many patches as it had an object is looked for among.
 const SPREAD: usize = 4;
-/// The number that matches in a cohort's own reference frame bear; context frames bear their step's.
-const REFERENCE: u32 = u32::MAX - 1;
+/// The number that matches in a cohort's own reference frame bear; context frames bear their step's, from 1 on.
+const REFERENCE: u32 = 0;
 
 impl Propagator {
     pub fn new(config: PropagateConfig, grid: PatchGrid, dim: usize) -> Propagator {
@@ -124,9 +144,10 @@ impl Propagator {
     /// When the features are of another grid or dimension than this memory's.
     pub fn step(&mut self, features: &Features) {
         assert!(features.grid == self.grid && features.dim == self.dim, "features are of this memory's model");
-        self.search(features);
-        self.gather();
-        self.remember(features);
+        let mut keys = self.scratch.keys.pop().unwrap_or_else(|| Keys::new(features));
+        keys.pack(features);
+        self.follow(&keys);
+        self.remember(keys);
         match &mut self.newest {
             Some(newest) => newest.data.copy_from_slice(&features.data),
             none => *none = Some(features.clone()),
@@ -141,7 +162,7 @@ impl Propagator {
     /// The embeddings of the frame `back` frames before the newest one.
     pub fn remembered(&self, back: usize) -> Option<Features> {
         let index = self.context.len().checked_sub(back + 1)?;
-        Some(self.context[index].keys.unpack())
+        Some(self.context[index].keys.features().clone())
     }
 
     /// Takes up an object whose labels in the frame `back` frames before the newest one are `labels`,
@@ -180,16 +201,15 @@ impl Propagator {
             .enumerate()
             .map(|(i, frame)| (i as u32, &self.context[frame].keys))
             .collect();
-        let queries = self.context[newer].keys.unpack();
+        let (queries, mut tiles) = (&self.context[newer].keys, Tiles::default());
+        tiles.pack(queries, None);
         let mut matches = Matches::default();
         matches.reset(self.grid.len(), self.config.top_k);
-        affinity::search(self.kernel.as_ref(), &queries, &frames, reach, None, &mut matches);
-        let (mut found, mut weights) = (Vec::new(), Vec::new());
+        affinity::search(self.kernel.as_ref(), queries, &tiles, &frames, reach, &mut matches);
+        let mut weights = Vec::new();
         let label = |query| {
-            found.clear();
-            found.extend(matches.of(query).iter().filter(|m| m.frame != u32::MAX));
-            weigh(&found, self.config.temperature, &mut weights);
-            found.iter().zip(&weights).map(|(m, w)| w * planes[m.frame as usize][m.patch as usize]).sum()
+            weigh(matches.found(query), self.config.temperature, &mut weights);
+            matches.found(query).zip(&weights).map(|(m, w)| w * planes[m.frame as usize][m.patch as usize]).sum()
         };
         (0..self.grid.len()).map(label).collect()
     }
@@ -254,18 +274,18 @@ impl Propagator {
         let reach = Reach { radius: self.config.radius, window: self.config.window };
         let (newest, frame) = (&self.context[self.context.len() - 1].keys, &self.context[index].keys);
         let (mut within_reach, mut wanted) = (vec![false; self.grid.len()], vec![false; self.grid.len()]);
-        mark_within_reach(labels, self.grid, reach, &mut within_reach);
+        let labelled: Vec<bool> = labels.iter().map(|label| *label > 0.0).collect();
+        mark_within_reach(&labelled, self.grid, reach, &mut within_reach);
         self.most_alike(newest, labels, frame).into_iter().for_each(|patch| wanted[patch] = within_reach[patch]);
-        let (queries, newest) = (frame.unpack(), [(0, newest)]);
+        let mut tiles = Tiles::default();
+        tiles.pack(frame, Some(&wanted));
         let mut matches = Matches::default();
         matches.reset(self.grid.len(), self.config.top_k);
-        affinity::search(self.kernel.as_ref(), &queries, &newest, reach, Some(&wanted), &mut matches);
-        let (mut found, mut weights) = (Vec::new(), Vec::new());
+        affinity::search(self.kernel.as_ref(), frame, &tiles, &[(0, newest)], reach, &mut matches);
+        let mut weights = Vec::new();
         let label = |query| {
-            found.clear();
-            found.extend(matches.of(query).iter().filter(|m| wanted[query] && m.frame != u32::MAX));
-            weigh(&found, self.config.temperature, &mut weights);
-            found.iter().zip(&weights).map(|(m, w)| w * labels[m.patch as usize]).sum()
+            weigh(matches.found(query), self.config.temperature, &mut weights);
+            matches.found(query).zip(&weights).map(|(m, w)| w * labels[m.patch as usize]).sum()
         };
         (0..self.grid.len()).map(label).collect()
     }
@@ -274,20 +294,17 @@ impl Propagator {
     /// labels, (rows * cols). Of the frame only what is most like the object is compared with the whole reference
     /// frame, four times as many patches as the object had there; what is left out gets no label.
     pub fn look_everywhere(&self, key: ObjectKey) -> Option<Vec<f32>> {
-        let newest = self.newest.as_ref()?;
+        let newest = &self.context.back()?.keys;
         let (cohort, object) = self.find(key)?;
         let n = self.grid.len();
-        let wanted = self.most_alike(&cohort.reference, &object.reference, &self.context.back()?.keys);
+        let wanted = self.most_alike(&cohort.reference, &object.reference, newest);
         let (kernel, k) = (self.kernel.as_ref(), self.config.top_k);
         let matches = affinity::search_everywhere(kernel, newest, &wanted, &cohort.reference, k);
         let mut weights = Vec::new();
         let mut labels = vec![0.0; n];
-        let mut found = Vec::new();
         for (i, patch) in wanted.into_iter().enumerate() {
-            found.clear();
-            found.extend(matches.of(i).iter().filter(|m| m.frame != u32::MAX));
-            weigh(&found, self.config.temperature, &mut weights);
-            labels[patch] = found.iter().zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
+            weigh(matches.found(i), self.config.temperature, &mut weights);
+            labels[patch] = matches.found(i).zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
         }
         Some(labels)
     }
@@ -309,7 +326,7 @@ impl Propagator {
     /// around it, both in its reference frame: the mean over `patches` of the best cosine to the object, and of
     /// that less the best cosine to the background. `None` without an object, a frame or patches.
     pub fn contrast(&self, key: ObjectKey, patches: &[usize]) -> Option<(f32, f32)> {
-        let newest = self.newest.as_ref()?;
+        let newest = &self.context.back()?.keys;
         let (cohort, object) = self.find(key)?;
         let best = affinity::contrast(self.kernel.as_ref(), newest, patches, &cohort.reference, &object.reference);
         let n = (!best.is_empty()).then_some(best.len() as f32)?;
@@ -345,97 +362,118 @@ impl Propagator {
         self.cohorts.iter_mut().flat_map(|c| &mut c.objects).find(|o| o.key == key)
     }
 
-    /// Context frames that every cohort of a range of `self.cohorts` uses, and no other cohort: the first
-    /// cohort that does not use them, and the frames. A cohort uses the frames that are newer than its own.
-    fn groups(&self) -> Vec<(usize, Vec<usize>)> {
-        let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
-        for (index, frame) in self.context.iter().enumerate().take(self.config.context_frames) {
-            let users = self.cohorts.iter().take_while(|cohort| cohort.since < frame.id).count();
-            match groups.last_mut() {
-                _ if users == 0 => {}
-                Some((same, frames)) if *same == users => frames.push(index),
-                _ => groups.push((users, vec![index])),
+    /// The context frames, the newest first, in runs that the same cohorts use: how many cohorts, and the frames. A
+    /// cohort uses the frames that are newer than its own, so those of an older run are used by some of the cohorts that
+    /// use the newer ones.
+    fn runs(&self) -> Vec<(usize, Vec<(u32, &Keys)>)> {
+        let mut runs: Vec<(usize, Vec<(u32, &Keys)>)> = Vec::new();
+        for frame in self.context.iter().take(self.config.context_frames).rev() {
+            let users = self.cohorts.partition_point(|cohort| cohort.since < frame.id);
+            let numbered = (frame.id as u32, &frame.keys);
+            match runs.last_mut() {
+                _ if users == 0 => break,
+                Some((same, frames)) if *same == users => frames.push(numbered),
+                _ => runs.push((users, vec![numbered])),
             }
         }
-        groups
+        runs
     }
 
-    /// Finds the neighbours of every patch of `queries` in all that the cohorts use.
-    fn search(&mut self, queries: &Features) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let reach = Reach { radius: self.config.radius, window: self.config.window };
-        let (n, k) = (self.grid.len(), self.config.top_k);
-        let groups = self.groups();
-        scratch.groups.resize_with(groups.len(), Matches::default);
-        scratch.references.resize_with(self.cohorts.len(), Matches::default);
-        for ((_, frames), matches) in groups.iter().zip(&mut scratch.groups) {
-            matches.reset(n, k);
-            let frames: Vec<(u32, &Keys)> =
-                frames.iter().map(|i| (self.context[*i].id as u32, &self.context[*i].keys)).collect();
-            affinity::search(self.kernel.as_ref(), queries, &frames, reach, None, matches);
+    /// Gives every object its labels in the new frame, `queries`.
+    fn follow(&mut self, queries: &Keys) {
+        if self.cohorts.is_empty() {
+            return;
         }
-        for (index, cohort) in self.cohorts.iter().enumerate() {
-            let matches = &mut scratch.references[index];
-            matches.reset(n, k);
-            let frames = [(REFERENCE, &cohort.reference)];
-            // A patch out of reach of the whole object in the reference frame, whose neighbours in the context
-            // are none of it either, gets no label whatever else the reference frame holds.
-            let wanted = if self.cohorts.len() > 1 {
-                wanted(cohort, &self.context, &groups, &scratch.groups, index, self.grid, reach, &mut scratch.wanted);
-                Some(&scratch.wanted[..])
-            } else {
-                None
-            };
-            affinity::search(self.kernel.as_ref(), queries, &frames, reach, wanted, matches);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let (kernel, grid) = (self.kernel.as_ref(), self.grid);
+        let reach = Reach { radius: self.config.radius, window: self.config.window };
+        scratch.tiles.pack(queries, None);
+        let runs = self.runs();
+        // The matches in the first runs, in the first two, and so on; no frame at all before them.
+        scratch.context.resize_with(runs.len() + 1, Matches::default);
+        scratch.context[0].reset(grid.len(), self.config.top_k);
+        for (i, (_, frames)) in runs.iter().enumerate() {
+            let (before, after) = scratch.context.split_at_mut(i + 1);
+            after[0].copy_from(&before[i]);
+            affinity::search(kernel, queries, &scratch.tiles, frames, reach, &mut after[0]);
+        }
+        let users: Vec<usize> = runs.iter().map(|(users, _)| *users).collect();
+        for index in 0..self.cohorts.len() {
+            let context = users.iter().take_while(|users| index < **users).count();
+            self.search_reference(index, queries, context, &mut scratch);
+            self.gather(index, &mut scratch);
         }
         self.scratch = scratch;
     }
 
-    /// Gives every object its labels in the new frame, from the neighbours that [`Propagator::search`] found.
-    fn gather(&mut self) {
-        let groups = self.groups();
-        let Propagator { scratch, cohorts, context, config, grid, .. } = self;
-        for (index, cohort) in cohorts.iter_mut().enumerate() {
-            let oldest = context.iter().take_while(|frame| frame.id <= cohort.since).count();
-            let own: Vec<&Matches> =
-                groups.iter().zip(&scratch.groups).filter(|((users, _), _)| index < *users).map(|(_, m)| m).collect();
-            let mut planes: Vec<Plane> = cohort
-                .objects
-                .iter()
-                .map(|_| {
-                    let mut plane = scratch.planes.pop().unwrap_or_default();
-                    plane.clear();
-                    plane.resize(grid.len(), 0.0);
-                    plane
-                })
-                .collect();
-            let first_id = context.get(oldest).map_or(0, |frame| frame.id as u32);
-            for query in 0..grid.len() {
-                merge(&scratch.references[index], &own, query, config.top_k, &mut scratch.merged);
-                weigh(&scratch.merged, config.temperature, &mut scratch.weights);
-                for (m, w) in scratch.merged.iter().zip(&scratch.weights) {
-                    let patch = m.patch as usize;
-                    for (object, plane) in cohort.objects.iter().zip(&mut planes) {
-                        let label = if m.frame == REFERENCE {
-                            object.reference[patch]
-                        } else {
-                            object.context[m.frame.wrapping_sub(first_id) as usize][patch]
-                        };
-                        plane[query] += w * label;
-                    }
-                }
+    /// Finds the neighbours in the whole of a cohort's memory of every patch that may get a label.
+    fn search_reference(&self, index: usize, queries: &Keys, context: usize, scratch: &mut Scratch) {
+        let cohort = &self.cohorts[index];
+        let (kernel, grid) = (self.kernel.as_ref(), self.grid);
+        let reach = Reach { radius: self.config.radius, window: self.config.window };
+        let Scratch { wanted_tiles, context: found_in_context, found, labelled, wanted, candidates, .. } = scratch;
+        found.copy_from(&found_in_context[context]);
+        let n = grid.len();
+        labelled.clear();
+        labelled.resize(n * (1 + cohort.objects.first().map_or(0, |object| object.context.len())), false);
+        for object in &cohort.objects {
+            for (marks, plane) in labelled.chunks_exact_mut(n).zip(iter::once(&object.reference).chain(&object.context))
+            {
+                marks.iter_mut().zip(plane).for_each(|(mark, label)| *mark |= *label > 0.0);
             }
-            for (object, plane) in cohort.objects.iter_mut().zip(planes) {
-                object.context.push_back(plane);
+        }
+        let first_id = self.first_id(cohort);
+        let is_labelled = |m: &Match| labelled[n * (1 + m.frame.wrapping_sub(first_id) as usize) + m.patch as usize];
+        wanted.clear();
+        wanted.extend((0..n).map(|query| found.found(query).any(is_labelled)));
+        // A patch that none of its neighbours in the context gives a label may get one from the reference frame, where
+        // the object itself is within reach, and more like it than the least of these neighbours. All others get none,
+        // whatever else the reference frame holds.
+        candidates.clear();
+        candidates.resize(n, false);
+        mark_within_reach(&labelled[..n], grid, reach, candidates);
+        candidates.iter_mut().zip(&*wanted).for_each(|(candidate, wanted)| *candidate &= !wanted);
+        let object: Vec<usize> = (0..n).filter(|patch| labelled[*patch]).collect();
+        affinity::keep_improvable(kernel, &Tiles::of(&cohort.reference, &object), queries, found, candidates);
+        wanted.iter_mut().zip(&*candidates).for_each(|(wanted, candidate)| *wanted |= candidate);
+        wanted_tiles.pack(queries, Some(wanted));
+        affinity::search(kernel, queries, wanted_tiles, &[(REFERENCE, &cohort.reference)], reach, found);
+    }
+
+    /// The number of the oldest context frame that a cohort uses.
+    fn first_id(&self, cohort: &Cohort) -> u32 {
+        self.context.iter().find(|frame| frame.id > cohort.since).map_or(0, |frame| frame.id as u32)
+    }
+
+    /// Gives every object of a cohort its labels in the new frame, from the neighbours of the patches that are wanted.
+    fn gather(&mut self, index: usize, scratch: &mut Scratch) {
+        let first_id = self.first_id(&self.cohorts[index]);
+        let Scratch { found, wanted_tiles, shares, weights, planes, .. } = scratch;
+        shares.clear();
+        for query in &wanted_tiles.patches {
+            weigh(found.found(*query), self.config.temperature, weights);
+            shares.extend(found.found(*query).zip(&*weights).map(|(m, weight)| Share {
+                to: *query as u32,
+                age: (m.frame != REFERENCE).then(|| m.frame.wrapping_sub(first_id)),
+                from: m.patch,
+                weight: *weight,
+            }));
+        }
+        for object in &mut self.cohorts[index].objects {
+            let mut plane = planes.pop().unwrap_or_default();
+            plane.clear();
+            plane.resize(self.grid.len(), 0.0);
+            for share in &*shares {
+                let labels = share.age.map_or(&object.reference, |age| &object.context[age as usize]);
+                plane[share.to as usize] += share.weight * labels[share.from as usize];
             }
+            object.context.push_back(plane);
         }
     }
 
     /// Puts a frame, whose labels were just gathered, into the context, and lets the oldest one go.
-    fn remember(&mut self, features: &Features) {
+    fn remember(&mut self, keys: Keys) {
         self.steps += 1;
-        let mut keys = self.scratch.keys.pop().unwrap_or_else(|| Keys::new(features));
-        keys.pack(features);
         self.context.push_back(MemoryFrame { id: self.steps, keys });
         while self.context.len() > self.config.context_frames.max(1) {
             if let Some(frame) = self.context.pop_front() {
@@ -454,9 +492,9 @@ impl Propagator {
     }
 }
 
-/// Marks the patches that have one with a label within reach.
-fn mark_within_reach(labels: &[f32], grid: PatchGrid, reach: Reach, marked: &mut [bool]) {
-    for patch in (0..grid.len()).filter(|patch| labels[*patch] > 0.0) {
+/// Marks the patches that have a labelled one within reach.
+fn mark_within_reach(labelled: &[bool], grid: PatchGrid, reach: Reach, marked: &mut [bool]) {
+    for patch in (0..grid.len()).filter(|patch| labelled[*patch]) {
         let (row, col) = (patch / grid.cols, patch % grid.cols);
         for y in row.saturating_sub(reach.radius)..(row + reach.radius + 1).min(grid.rows) {
             let Some(columns) = reach.columns_at(y.abs_diff(row)) else { continue };
@@ -466,52 +504,12 @@ fn mark_within_reach(labels: &[f32], grid: PatchGrid, reach: Reach, marked: &mut
     }
 }
 
-/// Marks the patches whose labels of a cohort may be other than zero.
-#[allow(clippy::too_many_arguments)] // Borrows of a taken-apart `Propagator`.
-fn wanted(
-    cohort: &Cohort,
-    context: &VecDeque<MemoryFrame>,
-    groups: &[(usize, Vec<usize>)],
-    found: &[Matches],
-    index: usize,
-    grid: PatchGrid,
-    reach: Reach,
-    wanted: &mut Vec<bool>,
-) {
-    wanted.clear();
-    wanted.resize(grid.len(), false);
-    for object in &cohort.objects {
-        mark_within_reach(&object.reference, grid, reach, wanted);
-    }
-    let oldest = context.iter().take_while(|frame| frame.id <= cohort.since).count();
-    let first_id = context.get(oldest).map_or(0, |frame| frame.id as u32);
-    for (_, matches) in groups.iter().zip(found).filter(|((users, _), _)| index < *users) {
-        for (query, wanted) in wanted.iter_mut().enumerate().filter(|(_, w)| !**w) {
-            *wanted = matches.of(query).iter().filter(|m| m.frame != u32::MAX).any(|m| {
-                let age = m.frame.wrapping_sub(first_id) as usize;
-                cohort.objects.iter().any(|o| o.context[age][m.patch as usize] > 0.0)
-            });
-        }
-    }
-}
-
-/// The best of one query's matches in the reference frame and in several groups of context frames.
-fn merge(reference: &Matches, groups: &[&Matches], query: usize, k: usize, merged: &mut Vec<Match>) {
-    merged.clear();
-    merged.extend(reference.of(query));
-    for group in groups {
-        merged.extend(group.of(query));
-    }
-    merged.retain(|m| m.frame != u32::MAX);
-    merged.sort_by(|a, b| b.cosine.total_cmp(&a.cosine));
-    merged.truncate(k);
-}
-
 /// Weights exp(cosine / temperature), scaled to sum to 1. `matches` are in order, the best first.
-fn weigh(matches: &[Match], temperature: f32, weights: &mut Vec<f32>) {
+fn weigh<'m>(matches: impl Iterator<Item = &'m Match>, temperature: f32, weights: &mut Vec<f32>) {
+    let mut cosines = matches.map(|m| m.cosine).peekable();
     weights.clear();
-    let Some(best) = matches.first().map(|m| m.cosine) else { return };
-    weights.extend(matches.iter().map(|m| ((m.cosine - best) / temperature).exp()));
+    let Some(best) = cosines.peek().copied() else { return };
+    weights.extend(cosines.map(|cosine| ((cosine - best) / temperature).exp()));
     let sum: f32 = weights.iter().sum();
     weights.iter_mut().for_each(|w| *w /= sum);
 }
@@ -521,14 +519,13 @@ fn weigh(matches: &[Match], temperature: f32, weights: &mut Vec<f32>) {
 pub fn oracle(config: &PropagateConfig, query: &Features, memory: &[(&Features, &LabelField)]) -> LabelField {
     let frames: Vec<(u32, &Features)> = memory.iter().enumerate().map(|(i, m)| (i as u32, m.0)).collect();
     let reach = Reach { radius: config.radius, window: config.window };
-    let found = affinity::scalar::search(query, &frames, reach, config.top_k);
+    let matches = affinity::scalar::search(query, &frames, reach, config.top_k);
     let mut field = LabelField::background(query.grid, memory[0].1.instances);
     field.data.fill(0.0);
     let mut weights = Vec::new();
     for (patch, row) in field.data.chunks_exact_mut(memory[0].1.instances + 1).enumerate() {
-        let matches: Vec<Match> = found.of(patch).iter().copied().filter(|m| m.frame != u32::MAX).collect();
-        weigh(&matches, config.temperature, &mut weights);
-        for (m, w) in matches.iter().zip(&weights) {
+        weigh(matches.found(patch), config.temperature, &mut weights);
+        for (m, w) in matches.found(patch).zip(&weights) {
             let labels = memory[m.frame as usize].1.row(m.patch as usize);
             row.iter_mut().zip(labels).for_each(|(v, label)| *v += w * label);
         }

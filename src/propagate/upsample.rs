@@ -31,8 +31,12 @@ pub struct Upsampler {
     down: Axis,
     /// (instances + 1)
     stretch: Vec<Stretch>,
-    /// (rows * cols): does any instance have a label here?
-    occupied: Vec<bool>,
+    /// (rows * cols + 1): where each patch's planes begin in `present`.
+    starts: Vec<usize>,
+    /// The instances' planes that have a label at a patch, in ascending order, one patch after the other.
+    present: Vec<u32>,
+    /// Planes with a label at a corner of the cell that is looked at.
+    near: Vec<u32>,
     /// (rows + 1): who may own the pixels of each cell of one column of cells.
     cells: Vec<Cell>,
     /// Planes that compete in the cells of one column, in ascending order within a cell.
@@ -73,8 +77,13 @@ impl Upsampler {
     /// Finds the patches that matter and how the planes are stretched.
     fn survey(&mut self, field: &LabelField, min_max: bool) {
         let planes = field.instances + 1;
-        self.occupied.clear();
-        self.occupied.extend(field.data.chunks_exact(planes).map(|labels| labels[1..].iter().any(|v| *v > 0.0)));
+        self.starts.clear();
+        self.present.clear();
+        for labels in field.data.chunks_exact(planes) {
+            self.starts.push(self.present.len());
+            self.present.extend((1..planes).filter(|plane| labels[*plane] > 0.0).map(|plane| plane as u32));
+        }
+        self.starts.push(self.present.len());
         self.stretch.clear();
         if min_max {
             self.extremes.stretch(field, &mut self.stretch);
@@ -95,10 +104,19 @@ impl Upsampler {
             let (top, bottom) = self.down.patches(cell);
             let corners = [(top, left), (top, right), (bottom, left), (bottom, right)];
             let corners = corners.map(|(row, col)| row * field.grid.cols + col);
-            let kind = if xs.is_empty() || !corners.iter().any(|patch| self.occupied[*patch]) {
+            self.near.clear();
+            if !xs.is_empty() {
+                let present = corners.map(|patch| &self.present[self.starts[patch]..self.starts[patch + 1]]);
+                present.into_iter().for_each(|planes| self.near.extend_from_slice(planes));
+            }
+            let kind = if self.near.is_empty() {
                 Cell::Owned(0)
             } else {
-                contest(corners.map(|patch| field.row(patch)), &self.stretch, &mut self.candidates)
+                // The background, which has no label to show, competes everywhere.
+                self.near.push(0);
+                self.near.sort_unstable();
+                self.near.dedup();
+                contest(corners.map(|patch| field.row(patch)), &self.stretch, &self.near, &mut self.candidates)
             };
             if !matches!(kind, Cell::Owned(0)) {
                 first = first.min(cell);
@@ -215,30 +233,29 @@ enum Cell {
     Contested(Range<usize>),
 }
 
-/// Decides a cell from the labels of the four patches around it, each (instances + 1).
-fn contest(corners: [&[f32]; 4], stretch: &[Stretch], candidates: &mut Vec<u32>) -> Cell {
-    let at = |k: usize| corners.map(|labels| stretch[k].apply(labels[k]));
+/// Decides a cell from the labels of the four patches around it, each (instances + 1). Only the planes `near`, in
+/// ascending order, have labels there; any other is 0, and the background, never below 0, wins that tie.
+fn contest(corners: [&[f32]; 4], stretch: &[Stretch], near: &[u32], candidates: &mut Vec<u32>) -> Cell {
+    let at = |plane: u32| corners.map(|labels| stretch[plane as usize].apply(labels[plane as usize]));
     let (mut leader, mut most) = (0, f32::NEG_INFINITY);
-    for k in 0..stretch.len() {
-        let sum: f32 = at(k).iter().sum();
+    for &plane in near {
+        let sum: f32 = at(plane).iter().sum();
         if sum > most {
-            (leader, most) = (k, sum);
+            (leader, most) = (plane, sum);
         }
     }
     let lead = at(leader);
     let start = candidates.len();
-    for k in 0..stretch.len() {
-        // A plane without labels here is 0 here, and the background, never below 0, wins that tie.
-        let absent = k > 0 && corners.iter().all(|labels| labels[k] == 0.0);
-        let slack = stretch[k].rounding + stretch[leader].rounding;
-        let beaten = at(k).iter().zip(lead).all(|(v, lead)| v + slack <= lead);
-        if k == leader || !(absent || beaten) {
-            candidates.push(k as u32);
+    for &plane in near {
+        let slack = stretch[plane as usize].rounding + stretch[leader as usize].rounding;
+        let beaten = at(plane).iter().zip(lead).all(|(v, lead)| v + slack <= lead);
+        if plane == leader || !beaten {
+            candidates.push(plane);
         }
     }
     if candidates.len() == start + 1 {
         candidates.truncate(start);
-        return Cell::Owned(leader as u32);
+        return Cell::Owned(leader);
     }
     Cell::Contested(start..candidates.len())
 }
