@@ -51,7 +51,8 @@ fn embedder(onnx: &Path, backend: Backend) -> Embedder {
         std: [0.5; 3],
         input_sizes: vec![[GRID.input_height(), GRID.input_width()]],
     };
-    let backbone = load_bare(&model, Runtime { threads: 1, backend }).expect("the model that was made loads");
+    let backbone =
+        load_bare(&model, Runtime { threads: 1, backend, reuse: None }).expect("the model that was made loads");
     Embedder::new(Box::new(backbone), GRID)
 }
 

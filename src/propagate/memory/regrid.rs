@@ -20,26 +20,26 @@ impl Propagator {
         }
         let resampling = Resampling::new(from, to);
         for frame in &mut self.context {
-            frame.keys.pack(&resampling.features(&frame.keys.unpack()));
+            frame.keys.pack(&resampling.features(frame.keys.features()));
         }
         self.newest = self.newest.take().map(|newest| resampling.features(&newest));
         for cohort in &mut self.cohorts {
             let tagged = cohort.tagged.take().unwrap_or_else(|| cohort.reference.clone());
-            let from_tagged = Resampling::new(tagged.grid, to);
+            let from_tagged = Resampling::new(tagged.grid(), to);
             for object in &mut cohort.objects {
                 let labels = object.tagged.take().unwrap_or_else(|| std::mem::take(&mut object.reference));
                 object.context.iter_mut().for_each(|plane| *plane = resampling.labels(plane));
-                if tagged.grid == to {
+                if tagged.grid() == to {
                     object.reference = labels;
                 } else {
                     object.reference = from_tagged.labels(&labels);
                     object.tagged = Some(labels);
                 }
             }
-            if tagged.grid == to {
+            if tagged.grid() == to {
                 cohort.reference = tagged;
             } else {
-                cohort.reference = Keys::new(&from_tagged.features(&tagged.unpack()));
+                cohort.reference = Keys::new(&from_tagged.features(tagged.features()));
                 cohort.tagged = Some(tagged);
             }
         }
@@ -197,7 +197,7 @@ mod tests {
         memory.add(ObjectKey(1), labels.clone(), 0);
         memory.step(&random_features(home, 8, 2));
         let (cohort, _) = memory.find(ObjectKey(1)).unwrap();
-        let reference = cohort.reference.unpack();
+        let reference = cohort.reference.features().clone();
         for to in [grid(3, 4), grid(5, 7), grid(9, 12), home] {
             memory.regrid(to);
             assert_eq!((memory.grid(), memory.newest().unwrap().grid), (to, to));
@@ -210,6 +210,6 @@ mod tests {
         }
         let (cohort, object) = memory.find(ObjectKey(1)).unwrap();
         assert!(cohort.tagged.is_none() && object.tagged.is_none());
-        assert_eq!((cohort.reference.unpack(), &object.reference), (reference, &labels));
+        assert_eq!((cohort.reference.features().clone(), &object.reference), (reference, &labels));
     }
 }
