@@ -1,9 +1,9 @@
-//! A whole frame, from the camera's picture to the report, on one thread: what tagged objects add to it, and how long the
-//! published rule in NumPy takes behind ONNX Runtime with the same network.
+//! A whole frame, from the camera's picture to the report, on one thread: what tagged objects add to it, and how long
+//! the published rule in NumPy takes behind ONNX Runtime with the same network.
 //!
 //! `cargo bench --bench frame` tells milliseconds of processor time, which are those of the clock where nothing else
-//! runs, and change less where something does. The network is DINOv2 ViT-S/14 with random weights, at 336x448, rounded to
-//! 8 bits at load: how long it takes is what it takes with trained ones, what it sees is meaningless. So objects are
+//! runs, and change less where something does. The network is DINOv2 ViT-S/14 with random weights, at 336x448, rounded
+//! to 8 bits at load: how long it takes is what it takes with trained ones, what it sees is meaningless. So objects are
 //! followed through embeddings of a world of blocks instead, in which each of 64 objects has a look of its own.
 //!
 //! With `TAGALONG_REFERENCE_PYTHON` naming an interpreter that has NumPy, OpenCV, Pillow and ONNX Runtime, and

@@ -1,4 +1,5 @@
-//! The published rule in NumPy behind ONNX Runtime, in a process of its own that embeds and propagates a frame when asked.
+//! The published rule in NumPy behind ONNX Runtime, in a process of its own that embeds and propagates a frame when
+//! asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
