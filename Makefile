@@ -1,6 +1,6 @@
 # make demo          see it work: no camera, no download, no configuration
 # make test          every check; what a change must pass
-# make test-arm      the backbone's kernels for ARM, on emulated processors
+# make test-arm      the kernels for ARM, on emulated processors
 # make test-camera   the daemon against the kernel's virtual camera, in a virtual machine
 # make test-service  the service under systemd, in a virtual machine
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help

@@ -1,10 +1,10 @@
 //! Propagation at 480x848, patch 16, D = 192, radius 12, a reference and 7 context frames, on one core.
 //!
 //! `cargo bench --bench propagation` first prints how many of the window's own products are done in a second (products
-//! outside of the window are not counted), beside this core's measured multiply-add peak in 32-bit floats, which integer
-//! products may surpass; then divan's timings.
-//! With `TAGALONG_REFERENCE_PYTHON` naming an interpreter that has NumPy and OpenCV, and `TAGALONG_REFERENCE` the
-//! folder of `propagate.py`, the published rule in NumPy is timed on the same embeddings in the same run.
+//! outside of the window are not counted), beside this core's measured multiply-add peak in 32-bit floats, which
+//! integer products may surpass; then divan's timings. With `TAGALONG_REFERENCE_PYTHON` naming an interpreter that has
+//! NumPy and OpenCV, and `TAGALONG_REFERENCE` the folder of `propagate.py`, the published rule in NumPy is timed on the
+//! same embeddings in the same run.
 
 use std::hint::black_box;
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! The published rule in NumPy behind ONNX Runtime, in a process of its own that embeds and propagates a frame when asked.
+//! The published rule in NumPy behind ONNX Runtime, in a process of its own that embeds and propagates a frame when
+//! asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -14,7 +15,7 @@ pub struct Reference {
 }
 
 /// For each line that it reads: a picture to embeddings, labels from eight frames of them, a mask; then how many
-/// milliseconds that took.
+/// milliseconds of processor time that took.
 const SCRIPT: &str = r#"
 import sys, time
 folder, model, picture, width, height, rows, cols, patch = sys.argv[1:]
@@ -33,12 +34,12 @@ embed = lambda: p.embed(session, "last_hidden_state", picture, rows * patch, col
 memory = [(embed(), labels) for _ in range(8)]
 print("ready", flush=True)
 for _ in sys.stdin:
-    start = time.perf_counter()
+    start = time.process_time()
     query = embed()
     field = p.propagate(query, memory, window, 5, 0.1)
     p.to_mask(field, rows, cols, patch, height, width, False)
     memory = [memory[0], *memory[2:], (query, field)]
-    print((time.perf_counter() - start) * 1e3, flush=True)
+    print((time.process_time() - start) * 1e3, flush=True)
 "#;
 
 impl Reference {

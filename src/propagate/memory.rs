@@ -363,8 +363,8 @@ impl Propagator {
     }
 
     /// The context frames, the newest first, in runs that the same cohorts use: how many cohorts, and the frames. A
-    /// cohort uses the frames that are newer than its own, so those of an older run are used by some of the cohorts that
-    /// use the newer ones.
+    /// cohort uses the frames that are newer than its own, so those of an older run are used by some of the cohorts
+    /// that use the newer ones.
     fn runs(&self) -> Vec<(usize, Vec<(u32, &Keys)>)> {
         let mut runs: Vec<(usize, Vec<(u32, &Keys)>)> = Vec::new();
         for frame in self.context.iter().take(self.config.context_frames).rev() {

@@ -2,3 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "the rest of the program uses them")]
 
 pub mod embed;
+#[path = "../../src/propagate/mod.rs"]
+pub mod propagate;
+#[path = "../../src/types/mod.rs"]
+pub mod types;

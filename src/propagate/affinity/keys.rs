@@ -107,8 +107,9 @@ impl Keys {
         self.scales[from..].first_chunk().expect("there is a block more than patches")
     }
 
-    /// What scales the product of a patch so that it is above the plain bar of a query wherever their cosine is at least
-    /// `cosine`; the query was rounded by `error` at most. `None` where no scale does, for a cosine near zero or below.
+    /// What scales the product of a patch so that it is above the plain bar of a query wherever their cosine is at
+    /// least `cosine`; the query was rounded by `error` at most. `None` where no scale does, for a cosine near zero or
+    /// below.
     pub fn scale_over(&self, patch: usize, cosine: f32, error: f32) -> Option<f32> {
         let least = cosine - lost(error, self.errors[patch]);
         (least > 0.0).then(|| self.scales[patch] / least)

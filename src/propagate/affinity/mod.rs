@@ -1,9 +1,10 @@
 //! The nearest neighbours of every patch within its window: the one expensive part of propagation.
 //!
-//! The full matrix of similarities is never formed. Queries are taken in tiles of [`TILE`] that are near to one another,
-//! against blocks of [`BLOCK`] keys in a row of a memory frame. Both are rounded to 7 bits, and their integer products
-//! tell which pairs may beat the query's k-th best so far, by a bound on what the rounding can have changed. Only these
-//! few are computed in floats, and kept or not by that: so what is found is what floats find. [`scalar`] is the oracle.
+//! The full matrix of similarities is never formed. Queries are taken in tiles of [`TILE`] that are near to one
+//! another, against blocks of [`BLOCK`] keys in a row of a memory frame. Both are rounded to bytes, and their integer
+//! products tell which pairs may beat the query's k-th best so far, by a bound on what the rounding can have changed.
+//! Only these few are computed in floats, and kept or not by that: so what is found is what floats find. [`scalar`] is
+//! the oracle.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -36,8 +37,8 @@ pub trait Kernel: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Sets bit `j` of the `i`-th number where query `i` and key `j` are above `bars[i]`: the sum of `starts[i]` and of
-    /// their integer product, as a float, times `scales[j]`. `queries` are (quads, TILE, QUAD). `keys` are (quads, cols,
-    /// QUAD) from the block's first column on, at most 127, and hold BLOCK keys from the last line's first on.
+    /// their integer product, as a float, times `scales[j]`. `queries` are (quads, TILE, QUAD). `keys` are (quads,
+    /// cols, QUAD) from the block's first column on, at most 127, and hold BLOCK keys from the last line's first on.
     fn above(
         &self,
         queries: &[i8],
@@ -96,8 +97,8 @@ impl Reach {
     }
 }
 
-/// Offers every key of `frames` within reach to every query of `tiles`, which are of `queries`, in the place of
-/// its patch. `frames` pairs a frame with the number that its matches bear; it is fastest where those come first that are
+/// Offers every key of `frames` within reach to every query of `tiles`, which are of `queries`, in the place of its
+/// patch. `frames` pairs a frame with the number that its matches bear; it is fastest where those come first that are
 /// most alike.
 ///
 /// # Panics
@@ -413,10 +414,14 @@ pub(super) mod tests {
                     }
                 }
             }
-            let [a, b]: [Vec<f32>; 2] = std::array::from_fn(|_| (0..quads * 3).map(|_| between([0, 0], 2001) as f32 * 1e-3 - 1.0).collect());
+            let mut embedding = || -> Vec<f32> {
+                (0..quads * 3).map(|_| between([0, 0], 2001) as f32 * 1e-3 - 1.0).collect()
+            };
+            let (a, b) = (embedding(), embedding());
             let expected: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             for kernel in kernels() {
-                prop_assert!((f64::from(kernel.cosine(&a, &b)) - expected).abs() < 1e-5 * quads as f64, "{}", kernel.name());
+                let error = (f64::from(kernel.cosine(&a, &b)) - expected).abs();
+                prop_assert!(error < 1e-5 * quads as f64, "{}: {error}", kernel.name());
             }
         }
     }

@@ -1,5 +1,5 @@
-//! 64-bit Arm: a tile against eight keys at a time in sixteen accumulators, with the dot product where there is one, else
-//! in pairs of 16 bits.
+//! 64-bit Arm: a tile against eight keys at a time in sixteen accumulators, with the dot product where there is one,
+//! else in pairs of 16 bits.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
