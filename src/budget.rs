@@ -270,7 +270,7 @@ impl Governor {
         });
         let cpu = (share > 0.0 && load.cpu_share > CPU_TOLERANCE * share)
             .then(|| format!("{:.0}% of the CPU is taken, of {:.0}%", 100.0 * load.cpu_share, 100.0 * share));
-        // What is skipped on purpose is not late: no smaller size would bring it back.
+        // What is skipped on purpose is not late: there may be room for it again.
         let due = target.min(self.limit());
         let late = fps.is_some() && load.cameras.iter().any(|camera| falls_short(camera, due, load.seconds));
         Missed { fps, cpu, late }
@@ -279,9 +279,7 @@ impl Governor {
     /// The step down that is due, and why.
     fn step_down(&self, load: &Load, missed: &Missed) -> Option<(Level, BudgetReason, String)> {
         match (&missed.fps, self.smaller()) {
-            (Some(why), Some(grid)) if missed.late => {
-                Some((Level { grid, ..self.level }, BudgetReason::FpsMissed, why.clone()))
-            }
+            (Some(why), Some(grid)) => Some((Level { grid, ..self.level }, BudgetReason::FpsMissed, why.clone())),
             _ => {
                 let why = missed.cpu.clone()?;
                 self.cheaper(load).map(|level| (level, BudgetReason::CpuExceeded, why))
