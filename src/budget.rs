@@ -110,6 +110,14 @@ pub struct Governor {
     problem: Option<String>,
 }
 
+/// What of the budget was missed, as sentences without their stops.
+struct Missed {
+    fps: Option<String>,
+    cpu: Option<String>,
+    /// Whether frames are missing that were not skipped on purpose.
+    late: bool,
+}
+
 /// Measurements in a row in which the budget must be missed before a step down: one alone may be a hiccup.
 const PATIENCE: u32 = 2;
 /// Frames that a measurement must hold at the lowest rate that it is held against.
@@ -124,6 +132,8 @@ const CPU_TOLERANCE: f64 = 1.05;
 const ROOM: f64 = 0.85;
 /// What the rate is set to takes this part of the share of the CPU: between [`ROOM`] and all of it, so that it stays.
 const AIM: f64 = 0.95;
+/// A rate of more than this part of what it was is no step down.
+const LEAST_CUT: f64 = 0.97;
 /// Measurements that must have shown room for a step up, and then that it lasts.
 const WINDOWS: f64 = 4.0;
 /// The longest wait for a step up, in times of the first.
@@ -131,6 +141,9 @@ const LONGEST_WAIT: f64 = 16.0;
 
 impl Governor {
     /// Begins with the first of `grids`, those that the model takes, and every frame.
+    ///
+    /// # Panics
+    /// When there is no grid.
     pub fn new(config: BudgetConfig, grids: &[PatchGrid]) -> Governor {
         let configured = grids[0];
         let mut smaller: Vec<PatchGrid> = grids.iter().copied().filter(|grid| grid.len() < configured.len()).collect();
@@ -202,29 +215,9 @@ impl Governor {
         if !self.config.is_set() || load.seconds <= 0.0 || load.cameras.iter().all(|camera| camera.offered == 0) {
             return None;
         }
-        let target = self.target();
-        let too_slow = load.cameras.iter().find(|camera| falls_short(camera, target, load.seconds));
-        let too_slow = too_slow.map(|camera| {
-            let fps = camera.reported as f64 / load.seconds;
-            format!("{} reports {fps:.1} of {:.1} frames a second", camera.name, camera.due(target, load.seconds))
-        });
-        let share = f64::from(self.config.cpu_share);
-        let too_much = (share > 0.0 && load.cpu_share > CPU_TOLERANCE * share)
-            .then(|| format!("{:.0}% of the CPU is taken, of {:.0}%", 100.0 * load.cpu_share, 100.0 * share));
-        self.problem = too_slow.clone().or_else(|| too_much.clone());
-
-        // What is skipped on purpose is not late: no smaller size would bring it back.
-        let due = target.min(self.limit());
-        let is_late = too_slow.is_some() && load.cameras.iter().any(|camera| falls_short(camera, due, load.seconds));
-        let down = match (&too_slow, &too_much) {
-            (Some(why), _) if is_late && self.smaller().is_some() => {
-                let grid = self.smaller().unwrap_or(self.level.grid);
-                Some((Level { grid, ..self.level }, BudgetReason::FpsMissed, why))
-            }
-            (_, Some(why)) => self.cheaper(load).map(|level| (level, BudgetReason::CpuExceeded, why)),
-            _ => None,
-        };
-        if let Some((to, reason, why)) = down {
+        let missed = self.missed(load);
+        self.problem = missed.fps.clone().or_else(|| missed.cpu.clone());
+        if let Some((to, reason, why)) = self.step_down(load, &missed) {
             self.room_s = 0.0;
             self.misses += 1;
             if self.misses < PATIENCE {
@@ -233,19 +226,12 @@ impl Governor {
             if self.trial_s.take().is_some() {
                 self.wait_s = (2.0 * self.wait_s).min(LONGEST_WAIT * self.shortest_wait_s());
             }
-            return Some(self.change(to, reason, why.clone()));
+            return Some(self.change(to, reason, why));
         }
         self.misses = 0;
-        self.wait_s = self.wait_s.max(self.shortest_wait_s());
-        if let Some(trial_s) = &mut self.trial_s {
-            *trial_s += load.seconds;
-            if *trial_s >= self.wait_s {
-                let least = self.shortest_wait_s();
-                self.trial_s = (self.wait_s > least).then_some(0.0);
-                self.wait_s = (0.5 * self.wait_s).max(least);
-            }
-        }
-        let Some(to) = self.better(load).filter(|_| !is_late && too_much.is_none()) else {
+        self.prove(load.seconds);
+        let may_climb = !missed.late && missed.cpu.is_none();
+        let Some(to) = self.step_up(load).filter(|_| may_climb) else {
             self.room_s = 0.0;
             return None;
         };
@@ -275,6 +261,45 @@ impl Governor {
         })
     }
 
+    fn missed(&self, load: &Load) -> Missed {
+        let (target, share) = (self.target(), f64::from(self.config.cpu_share));
+        let too_slow = load.cameras.iter().find(|camera| falls_short(camera, target, load.seconds));
+        let fps = too_slow.map(|camera| {
+            let fps = camera.reported as f64 / load.seconds;
+            format!("{} reports {fps:.1} of {:.1} frames a second", camera.name, camera.due(target, load.seconds))
+        });
+        let cpu = (share > 0.0 && load.cpu_share > CPU_TOLERANCE * share)
+            .then(|| format!("{:.0}% of the CPU is taken, of {:.0}%", 100.0 * load.cpu_share, 100.0 * share));
+        // What is skipped on purpose is not late: there may be room for it again.
+        let due = target.min(self.limit());
+        let late = fps.is_some() && load.cameras.iter().any(|camera| falls_short(camera, due, load.seconds));
+        Missed { fps, cpu, late }
+    }
+
+    /// The step down that is due, and why.
+    fn step_down(&self, load: &Load, missed: &Missed) -> Option<(Level, BudgetReason, String)> {
+        match (&missed.fps, self.smaller()) {
+            (Some(why), Some(grid)) => Some((Level { grid, ..self.level }, BudgetReason::FpsMissed, why.clone())),
+            _ => {
+                let why = missed.cpu.clone()?;
+                self.cheaper(load).map(|level| (level, BudgetReason::CpuExceeded, why))
+            }
+        }
+    }
+
+    /// Takes in that a step up has lasted so much longer: the wait for the next one becomes shorter again.
+    fn prove(&mut self, seconds: f64) {
+        let least = self.shortest_wait_s();
+        self.wait_s = self.wait_s.max(least);
+        if let Some(trial_s) = &mut self.trial_s {
+            *trial_s += seconds;
+            if *trial_s >= self.wait_s {
+                self.trial_s = (self.wait_s > least).then_some(0.0);
+                self.wait_s = (0.5 * self.wait_s).max(least);
+            }
+        }
+    }
+
     fn change(&mut self, to: Level, reason: BudgetReason, why: String) -> Change {
         let from = std::mem::replace(&mut self.level, to);
         self.reason = reason;
@@ -288,8 +313,7 @@ impl Governor {
         let affordable = (fps * AIM * f64::from(self.config.cpu_share) / load.cpu_share) as f32;
         let fewer = |least: f32| {
             let max_fps = affordable.max(least);
-            // What is within the tolerance of the least already is left as it is.
-            (f64::from(max_fps) < 0.97 * fps).then_some(Level { max_fps: Some(max_fps), ..self.level })
+            (f64::from(max_fps) < LEAST_CUT * fps).then_some(Level { max_fps: Some(max_fps), ..self.level })
         };
         let BudgetConfig { target_fps, min_fps, .. } = self.config;
         let down_to_target = if target_fps > 0.0 { fewer(target_fps.max(min_fps)) } else { None };
@@ -298,7 +322,7 @@ impl Governor {
     }
 
     /// The next step up, where it fits.
-    fn better(&self, load: &Load) -> Option<Level> {
+    fn step_up(&self, load: &Load) -> Option<Level> {
         // Below the target, or below every frame where there is none, frames are worth more than pixels.
         if self.limit() < self.target() {
             return self.more_frames(load, self.target());

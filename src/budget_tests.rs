@@ -164,6 +164,41 @@ fn it_climbs_back_when_the_load_goes() {
 }
 
 #[test]
+fn room_is_measured_several_times_however_long_a_measurement_is() {
+    let mut governor = Governor::new(config(1.0, 0.0), &grids());
+    let mut machine = Machine::new(30.0, 2.0);
+    machine.pass(&mut governor, 600.0);
+    assert_eq!((governor.level().grid.rows, governor.window_s()), (21, 20.0));
+    machine.slowed = 0.1;
+    assert_eq!(machine.pass(&mut governor, 60.0).len(), 1, "three measurements");
+    assert_eq!(machine.pass(&mut governor, 20.0).len(), 2, "and a fourth");
+}
+
+#[test]
+fn there_is_room_where_all_cameras_together_have_it() {
+    let mut governor = Governor::new(config(10.0, 0.0), &grids());
+    let mut machine = Machine { cameras: vec![30.0, 30.0], ..Machine::new(30.0, 0.04) };
+    assert_eq!(machine.pass(&mut governor, 60.0).len(), 1);
+    machine.slowed = 2.0;
+    machine.pass(&mut governor, 60.0);
+    assert_eq!(governor.level().grid.rows, 21);
+    // Twenty frames a second of the full size would take all of the time, and of the next size 0.8 of it.
+    machine.slowed = 1.3;
+    machine.pass(&mut governor, HOUR);
+    assert_eq!(governor.level().grid.rows, 23);
+}
+
+#[test]
+fn nothing_goes_up_while_frames_are_missing() {
+    let mut governor = Governor::new(config(15.0, 0.0), &grids());
+    // Little time is spent on frames, and still they do not come: something else holds them up.
+    let camera = CameraLoad { name: "front".into(), offered: 30, reported: 5, tracking_s: 0.1 };
+    let load = Load { seconds: 1.0, cpu_share: 0.1, embedding_s: 0.1, cameras: vec![camera] };
+    let changes: Vec<Change> = (0..1000).filter_map(|_| governor.observe(&load)).collect();
+    assert_eq!(changes.iter().map(|change| change.to.grid.rows).collect::<Vec<_>>(), [23, 21, 15]);
+}
+
+#[test]
 fn a_camera_that_gives_fewer_frames_than_the_target_misses_nothing() {
     let mut governor = Governor::new(config(15.0, 0.0), &grids());
     assert_eq!(Machine::new(5.0, 0.1).pass(&mut governor, 60.0).len(), 1);
