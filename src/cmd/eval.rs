@@ -148,8 +148,7 @@ impl Args {
     }
 
     fn runtime(&self) -> Runtime {
-        let reuse = Reuse { change: self.reuse, refresh: self.refresh_frames as usize };
-        let reuse = (self.reuse > 0.0).then_some(reuse);
+        let reuse = Reuse::new(self.reuse, self.refresh_frames as usize);
         Runtime { threads: self.threads as usize, backend: self.backend, reuse }
     }
 }

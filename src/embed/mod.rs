@@ -116,7 +116,7 @@ impl ModelConfig {
     }
 
     pub fn runtime(&self) -> Runtime {
-        let reuse = (self.reuse > 0.0).then_some(Reuse { change: self.reuse, refresh: self.refresh_frames });
+        let reuse = Reuse::new(self.reuse, self.refresh_frames);
         Runtime { threads: self.threads, backend: self.backend, reuse }
     }
 }
@@ -128,6 +128,13 @@ pub struct Reuse {
     pub change: f32,
     /// All are after so many frames.
     pub refresh: usize,
+}
+
+impl Reuse {
+    /// None for a change of 0, with which every frame is computed whole.
+    pub fn new(change: f32, refresh: usize) -> Option<Reuse> {
+        (change > 0.0).then_some(Reuse { change, refresh })
+    }
 }
 
 /// Who computes the network.

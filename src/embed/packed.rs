@@ -270,7 +270,7 @@ impl<'f> Reader<'f> {
         let metadata = parsed.metadata().clone().unwrap_or_default();
         let tensors: BTreeMap<String, TensorInfo> =
             parsed.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        // What is set aside for a tensor is then never more than the file holds.
+        // They do not overlap, or it would not have been parsed: what is set aside for all is no more than the file holds.
         let within = |info: &TensorInfo| {
             let (from, to) = info.data_offsets;
             from <= to && (to as u64).checked_add(size + 8).is_some_and(|end| end <= length)

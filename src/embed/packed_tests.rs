@@ -77,6 +77,23 @@ fn what_is_damaged_is_not_used() {
     }
 }
 
+/// Ten thousand tensors over the same bytes would take ten thousand times their memory.
+#[test]
+fn tensors_that_overlap_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("overlap");
+    let tensor = |name: usize| format!(r#""t{name}":{{"dtype":"I8","shape":[4096],"data_offsets":[0,4096]}}"#);
+    let problem_of = |tensors: usize| {
+        let header = format!("{{{}}}", (0..tensors).map(tensor).collect::<Vec<_>>().join(","));
+        let parts = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4096]];
+        fs::write(&path, parts.concat()).unwrap();
+        Reader::open(&File::open(&path).unwrap()).err()
+    };
+    assert_eq!(problem_of(1), None);
+    let problem = problem_of(8).unwrap();
+    assert!(problem.contains("invalid offset for tensor `t1`"), "{problem}");
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_done_without() {
     let folder = tempfile::tempdir().unwrap();

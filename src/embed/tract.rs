@@ -28,8 +28,8 @@ pub struct TractBackbone {
     memories: Vec<(usize, Memory)>,
 }
 
-/// A larger share of changed patches has all of them computed: those that are left alone would save less than finding
-/// their way costs.
+/// A larger share of changed patches has all of them computed: the few others would save little, and what they saw of the
+/// rest is old.
 const MOST_CHANGED: f32 = 0.7;
 
 /// What the plan of the first input size is made of.
