@@ -91,7 +91,8 @@ fn tensors_that_overlap_are_refused() {
     };
     assert_eq!(problem_of(1), None);
     let problem = problem_of(8).unwrap();
-    assert!(problem.contains("invalid offset for tensor `t1`"), "{problem}");
+    // Which of them is named depends on the order of a hash map.
+    assert!(problem.contains("invalid offset for tensor"), "{problem}");
 }
 
 #[test]
