@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::sync::OnceLock;
 
 use super::avx512::supports_lanes;
-use super::{Kernel, LaneSet, Left, PANEL, ROW_STEP, Right, Set, Sign};
+use super::{Kernel, LaneSet, Left, PANEL, ROW_STEP, Right, Set};
 
 /// Linux hands out the tiles to those who ask, since they make what it saves of a thread much larger:
 /// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
@@ -66,11 +66,6 @@ impl Kernel for Amx {
         "amx"
     }
 
-    // There is an instruction for each.
-    fn encoding(&self, _: Sign) -> u8 {
-        0
-    }
-
     fn lanes(&self) -> LaneSet {
         LaneSet(Set::Avx512)
     }
@@ -98,18 +93,12 @@ impl Kernel for Amx {
                         let c3 = c.add(ROW_STEP * stride);
                         let c4 = if two_panels { c3.add(PANEL) } else { nowhere.as_mut_ptr() };
                         let tiles = Tiles { a: [a, a2], b: [b, b2], c: [c, c2, c3, c4], depth };
-                        match left.sign {
-                            Sign::Signed => four_signed(tiles, left.stride, [4 * stride, 4 * stride2]),
-                            Sign::Unsigned => four_unsigned(tiles, left.stride, [4 * stride, 4 * stride2]),
-                        }
+                        four(tiles, left.stride, [4 * stride, 4 * stride2]);
                     } else {
                         let (c2, stride2) =
                             if two_panels { (c.add(PANEL), stride) } else { (nowhere.as_mut_ptr(), PANEL) };
                         let tiles = Tiles { a: [a, a], b: [b, b2], c: [c, c2, c, c2], depth };
-                        match left.sign {
-                            Sign::Signed => two_signed(tiles, left.stride, [4 * stride, 4 * stride2]),
-                            Sign::Unsigned => two_unsigned(tiles, left.stride, [4 * stride, 4 * stride2]),
-                        }
+                        two(tiles, left.stride, [4 * stride, 4 * stride2]);
                     }
                 }
             }
@@ -140,76 +129,63 @@ struct Tiles {
 }
 
 /// A 32 by 32 block: two tiles of the left matrix and two panels are loaded for four products.
-macro_rules! four {
-    ($name:ident, $product:literal) => {
-        unsafe fn $name(tiles: Tiles, stride: usize, out_strides: [usize; 2]) {
-            let Tiles { a: [a, a2], b: [b, b2], c: [c, c2, c3, c4], depth } = tiles;
-            // SAFETY: the caller's pointers lead to whole tiles for all of the depth.
-            unsafe {
-                asm!(
-                    "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                    "2:",
-                    "tileloadd tmm4, [{a} + {stride}]",
-                    "tileloadd tmm6, [{b} + {line}]",
-                    concat!($product, " tmm0, tmm4, tmm6"),
-                    "tileloadd tmm7, [{b2} + {line}]",
-                    concat!($product, " tmm1, tmm4, tmm7"),
-                    "tileloadd tmm5, [{a2} + {stride}]",
-                    concat!($product, " tmm2, tmm5, tmm6"),
-                    concat!($product, " tmm3, tmm5, tmm7"),
-                    "add {a}, 64", "add {a2}, 64", "add {b}, 1024", "add {b2}, 1024",
-                    "dec {depth}",
-                    "jnz 2b",
-                    "tilestored [{c} + {out}], tmm0",
-                    "tilestored [{c2} + {out2}], tmm1",
-                    "tilestored [{c3} + {out}], tmm2",
-                    "tilestored [{c4} + {out2}], tmm3",
-                    a = inout(reg) a => _, a2 = inout(reg) a2 => _, b = inout(reg) b => _, b2 = inout(reg) b2 => _,
-                    c = in(reg) c, c2 = in(reg) c2, c3 = in(reg) c3, c4 = in(reg) c4,
-                    stride = in(reg) stride, line = in(reg) 64usize, out = in(reg) out_strides[0],
-                    out2 = in(reg) out_strides[1], depth = inout(reg) depth => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack),
-                );
-            }
-        }
-    };
+unsafe fn four(tiles: Tiles, stride: usize, out_strides: [usize; 2]) {
+    let Tiles { a: [a, a2], b: [b, b2], c: [c, c2, c3, c4], depth } = tiles;
+    // SAFETY: the caller's pointers lead to whole tiles for all of the depth.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm6, [{b} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b2} + {line}]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a2} + {stride}]",
+            "tdpbssd tmm2, tmm5, tmm6",
+            "tdpbssd tmm3, tmm5, tmm7",
+            "add {a}, 64", "add {a2}, 64", "add {b}, 1024", "add {b2}, 1024",
+            "dec {depth}",
+            "jnz 2b",
+            "tilestored [{c} + {out}], tmm0",
+            "tilestored [{c2} + {out2}], tmm1",
+            "tilestored [{c3} + {out}], tmm2",
+            "tilestored [{c4} + {out2}], tmm3",
+            a = inout(reg) a => _, a2 = inout(reg) a2 => _, b = inout(reg) b => _, b2 = inout(reg) b2 => _,
+            c = in(reg) c, c2 = in(reg) c2, c3 = in(reg) c3, c4 = in(reg) c4,
+            stride = in(reg) stride, line = in(reg) 64usize, out = in(reg) out_strides[0],
+            out2 = in(reg) out_strides[1], depth = inout(reg) depth => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
 }
 
 /// A 16 by 32 block.
-macro_rules! two {
-    ($name:ident, $product:literal) => {
-        unsafe fn $name(tiles: Tiles, stride: usize, out_strides: [usize; 2]) {
-            let Tiles { a: [a, _], b: [b, b2], c: [c, c2, ..], depth } = tiles;
-            // SAFETY: the caller's pointers lead to whole tiles for all of the depth.
-            unsafe {
-                asm!(
-                    "tilezero tmm0", "tilezero tmm1",
-                    "2:",
-                    "tileloadd tmm4, [{a} + {stride}]",
-                    "tileloadd tmm6, [{b} + {line}]",
-                    concat!($product, " tmm0, tmm4, tmm6"),
-                    "tileloadd tmm7, [{b2} + {line}]",
-                    concat!($product, " tmm1, tmm4, tmm7"),
-                    "add {a}, 64", "add {b}, 1024", "add {b2}, 1024",
-                    "dec {depth}",
-                    "jnz 2b",
-                    "tilestored [{c} + {out}], tmm0",
-                    "tilestored [{c2} + {out2}], tmm1",
-                    a = inout(reg) a => _, b = inout(reg) b => _, b2 = inout(reg) b2 => _,
-                    c = in(reg) c, c2 = in(reg) c2,
-                    stride = in(reg) stride, line = in(reg) 64usize, out = in(reg) out_strides[0],
-                    out2 = in(reg) out_strides[1], depth = inout(reg) depth => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack),
-                );
-            }
-        }
-    };
+unsafe fn two(tiles: Tiles, stride: usize, out_strides: [usize; 2]) {
+    let Tiles { a: [a, _], b: [b, b2], c: [c, c2, ..], depth } = tiles;
+    // SAFETY: the caller's pointers lead to whole tiles for all of the depth.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1",
+            "2:",
+            "tileloadd tmm4, [{a} + {stride}]",
+            "tileloadd tmm6, [{b} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b2} + {line}]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "add {a}, 64", "add {b}, 1024", "add {b2}, 1024",
+            "dec {depth}",
+            "jnz 2b",
+            "tilestored [{c} + {out}], tmm0",
+            "tilestored [{c2} + {out2}], tmm1",
+            a = inout(reg) a => _, b = inout(reg) b => _, b2 = inout(reg) b2 => _,
+            c = in(reg) c, c2 = in(reg) c2,
+            stride = in(reg) stride, line = in(reg) 64usize, out = in(reg) out_strides[0],
+            out2 = in(reg) out_strides[1], depth = inout(reg) depth => _,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
 }
-
-four!(four_signed, "tdpbssd");
-four!(four_unsigned, "tdpbusd");
-two!(two_signed, "tdpbssd");
-two!(two_unsigned, "tdpbusd");

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lanes, Pass};
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+use super::lanes::{CENTRED, LANES, Lanes, Pass, weights};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
 
 /// Rows of a tile: two registers of sums for each.
 const ROWS: usize = 4;
@@ -19,15 +19,6 @@ impl Avx2 {
 impl Kernel for Avx2 {
     fn name(&self) -> &'static str {
         "avx2"
-    }
-
-    // The instruction multiplies unsigned with signed bytes and adds pairs in 16 bits: magnitudes up to 128 times
-    // numbers up to 127 fit, numbers up to 255 do not. So all are signed, and the 128 comes back where a sum starts.
-    fn encoding(&self, sign: Sign) -> u8 {
-        match sign {
-            Sign::Signed => 0,
-            Sign::Unsigned => 0x80,
-        }
     }
 
     fn lanes(&self) -> LaneSet {
@@ -65,27 +56,21 @@ unsafe fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<const R: usize>(left: Left, row: usize, right: Right, out: &mut [i32], stride: usize) {
-    let added: i32 = match left.sign {
-        Sign::Signed => 0,
-        Sign::Unsigned => 128,
-    };
     // SAFETY: `R` rows from `row` on and a panel are there, each `depth` deep, as the caller promises.
     unsafe {
-        let start: [__m256i; 2] = std::array::from_fn(|half| {
-            let sums = _mm256_loadu_si256(right.sums.as_ptr().add(half * 8).cast());
-            _mm256_mullo_epi32(sums, _mm256_set1_epi32(added))
-        });
-        let mut sums = [start; R];
+        let mut sums = [[_mm256_setzero_si256(); 2]; R];
         let ones = _mm256_set1_epi16(1);
         let rows: [*const u8; R] = std::array::from_fn(|r| left.bytes.as_ptr().add((row + r) * left.stride));
         for k in (0..right.depth).step_by(4) {
             let columns: [__m256i; 2] =
                 std::array::from_fn(|half| _mm256_loadu_si256(right.panels.as_ptr().add(k * PANEL + half * 32).cast()));
+            // The instruction multiplies unsigned with signed bytes and adds pairs in 16 bits: magnitudes up to 128 times
+            // numbers up to 127 fit.
+            let magnitudes = columns.map(|columns| _mm256_abs_epi8(columns));
             for (sums, row) in sums.iter_mut().zip(rows) {
                 let numbers = _mm256_set1_epi32(row.add(k).cast::<i32>().read_unaligned());
-                let magnitudes = _mm256_abs_epi8(numbers);
-                for (sum, columns) in sums.iter_mut().zip(columns) {
-                    let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(columns, numbers));
+                for ((sum, columns), magnitudes) in sums.iter_mut().zip(columns).zip(magnitudes) {
+                    let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(numbers, columns));
                     *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
                 }
             }
@@ -244,30 +229,41 @@ impl Lanes for Ymm {
         }
     }
 
+    type Totals = [__m256i; 2];
+
     #[inline(always)]
-    fn store_unsigned(four: [Self; 4], to: &mut [u8], encoding: u8) {
-        for (pair, to) in four.as_chunks::<2>().0.iter().zip(to[..4 * LANES].as_chunks_mut::<{ 2 * LANES }>().0) {
+    fn no_totals() -> Self::Totals {
+        // SAFETY: see above.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    fn store_totals(totals: Self::Totals, to: &mut [i32]) {
+        for (totals, to) in totals.iter().zip(to[..LANES].as_chunks_mut::<{ LANES / 2 }>().0) {
             // SAFETY: see above.
-            unsafe {
-                let [low, high] = words(pair);
-                store_in_order(_mm256_packus_epi16(low, high), to, encoding);
-            }
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), *totals) }
         }
     }
 
     #[inline(always)]
-    fn sum_bytes(bytes: &[u8], encoding: u8) -> f32 {
-        // SAFETY: see above.
-        unsafe {
-            let encoding = _mm256_set1_epi8(encoding.cast_signed());
-            let mut sums = _mm256_setzero_si256();
-            for part in bytes.as_chunks::<32>().0 {
-                let part = _mm256_xor_si256(_mm256_loadu_si256(part.as_ptr().cast()), encoding);
-                sums = _mm256_add_epi64(sums, _mm256_sad_epu8(part, _mm256_setzero_si256()));
+    fn store_weights(levels: [Self; 4], to: &mut [u8], mut totals: Self::Totals) -> Self::Totals {
+        let [a, b, c, d] = weights(levels);
+        // Packing leaves four lanes of each of the four in a half of a half.
+        let halves = [[Ymm([a.0[0], b.0[0]]), Ymm([c.0[0], d.0[0]])], [Ymm([a.0[1], b.0[1]]), Ymm([c.0[1], d.0[1]])]];
+        for ((pair, to), total) in halves.iter().zip(to[..4 * LANES].as_chunks_mut::<32>().0).zip(&mut totals) {
+            // SAFETY: see above.
+            unsafe {
+                let [low, high] = words(pair);
+                let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let order = _mm256_broadcastsi128_si256(order);
+                let weights = _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), order);
+                let centred = _mm256_xor_si256(weights, _mm256_set1_epi8(CENTRED.cast_signed()));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), centred);
+                let pairs = _mm256_maddubs_epi16(weights, _mm256_set1_epi8(1));
+                *total = _mm256_add_epi32(*total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
             }
-            let two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-            (_mm_cvtsi128_si64(two) + _mm_extract_epi64::<1>(two)) as f32
         }
+        totals
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lanes, Pass};
+use super::lanes::{CENTRED, LANES, Lanes, Pass};
 use super::weights::WEIGHTS;
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
 
 /// Rows and panels of a tile: 24 accumulators, 4 panels and a row's numbers in 32 registers.
 const ROWS: usize = 6;
@@ -14,7 +14,7 @@ pub struct Avx512Vnni(());
 
 impl Avx512Vnni {
     pub fn new() -> Option<Avx512Vnni> {
-        (supports_lanes() && is_x86_feature_detected!("avx512vnni")).then_some(Avx512Vnni(()))
+        supports_lanes().then_some(Avx512Vnni(()))
     }
 }
 
@@ -24,6 +24,7 @@ pub(super) fn supports_lanes() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 impl Kernel for Avx512Vnni {
@@ -33,11 +34,8 @@ impl Kernel for Avx512Vnni {
 
     // The instruction multiplies unsigned with signed numbers: signed ones are stored 128 larger, and what that adds is
     // taken away where a sum starts.
-    fn encoding(&self, sign: Sign) -> u8 {
-        match sign {
-            Sign::Signed => 0x80,
-            Sign::Unsigned => 0,
-        }
+    fn encoding(&self) -> u8 {
+        0x80
     }
 
     fn lanes(&self) -> LaneSet {
@@ -97,15 +95,11 @@ unsafe fn strip<const P: usize>(left: Left, right: Right, out: &mut [i32], strid
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<const R: usize, const P: usize>(left: Left, row: usize, right: Right, out: &mut [i32], stride: usize) {
-    let zero_at: i32 = match left.sign {
-        Sign::Signed => -128,
-        Sign::Unsigned => 0,
-    };
     // SAFETY: `R` rows from `row` on and `P` panels are there, each `depth` deep, as the caller promises.
     unsafe {
         let start: [__m512i; P] = std::array::from_fn(|p| {
             let sums = _mm512_loadu_si512(right.sums.as_ptr().add(p * PANEL).cast());
-            _mm512_mullo_epi32(sums, _mm512_set1_epi32(zero_at))
+            _mm512_mullo_epi32(sums, _mm512_set1_epi32(-128))
         });
         let mut sums = [start; R];
         let rows: [*const u8; R] = std::array::from_fn(|r| left.bytes.as_ptr().add((row + r) * left.stride));
@@ -132,7 +126,7 @@ unsafe fn tile<const R: usize, const P: usize>(left: Left, row: usize, right: Ri
 ///
 /// # Safety
 /// [`supports_lanes`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
 pub(super) unsafe fn run<P: Pass>(pass: P) -> P::Output {
     pass.run::<Zmm>()
 }
@@ -249,19 +243,53 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
-    fn store_unsigned(four: [Self; 4], to: &mut [u8], encoding: u8) {
+    fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
+        let mut turned = rows;
         // SAFETY: see above.
         unsafe {
-            let [a, b, c, d] = four;
-            let (a, b) = (_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
-            let (c, d) = (_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0));
-            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-            store_in_order(bytes, to, encoding);
+            // Of four rows each, four by four numbers in every quarter of a register are turned.
+            let mut fours = rows;
+            for at in [0, 4, 8, 12] {
+                let [a, b, c, d] = [rows[at].0, rows[at + 1].0, rows[at + 2].0, rows[at + 3].0];
+                let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (low2, high2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                let [low, high, low2, high2] =
+                    [_mm512_castps_pd(low), _mm512_castps_pd(high), _mm512_castps_pd(low2), _mm512_castps_pd(high2)];
+                fours[at] = Zmm(_mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)));
+                fours[at + 1] = Zmm(_mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)));
+                fours[at + 2] = Zmm(_mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)));
+                fours[at + 3] = Zmm(_mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
+            }
+            // Then the quarters, which are four by four too.
+            for at in [0, 1, 2, 3] {
+                let [a, b, c, d] = [fours[at].0, fours[at + 4].0, fours[at + 8].0, fours[at + 12].0];
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (even2, odd2) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                turned[at] = Zmm(_mm512_shuffle_f32x4::<0x88>(even, even2));
+                turned[at + 4] = Zmm(_mm512_shuffle_f32x4::<0x88>(odd, odd2));
+                turned[at + 8] = Zmm(_mm512_shuffle_f32x4::<0xdd>(even, even2));
+                turned[at + 12] = Zmm(_mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+            }
         }
+        turned
+    }
+
+    type Totals = __m512i;
+
+    #[inline(always)]
+    fn no_totals() -> Self::Totals {
+        // SAFETY: see above.
+        unsafe { _mm512_setzero_si512() }
     }
 
     #[inline(always)]
-    fn store_weights(levels: [Self; 4], to: &mut [u8], encoding: u8) {
+    fn store_totals(totals: Self::Totals, to: &mut [i32]) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_si512(to[..LANES].as_mut_ptr().cast(), totals) }
+    }
+
+    #[inline(always)]
+    fn store_weights(levels: [Self; 4], to: &mut [u8], totals: Self::Totals) -> Self::Totals {
         // SAFETY: see above.
         unsafe {
             let [a, b, c, d] = levels;
@@ -273,21 +301,12 @@ impl Lanes for Zmm {
             let low = _mm512_permutex2var_epi8(t0.read_unaligned(), levels, t1.read_unaligned());
             let high = _mm512_permutex2var_epi8(t2.read_unaligned(), levels, t3.read_unaligned());
             let weights = _mm512_mask_blend_epi8(_mm512_movepi8_mask(levels), low, high);
-            store_in_order(weights, to, encoding);
-        }
-    }
-
-    #[inline(always)]
-    fn sum_bytes(bytes: &[u8], encoding: u8) -> f32 {
-        // SAFETY: see above.
-        unsafe {
-            let encoding = _mm512_set1_epi8(encoding.cast_signed());
-            let mut sums = _mm512_setzero_si512();
-            for part in bytes.as_chunks::<64>().0 {
-                let part = _mm512_xor_si512(_mm512_loadu_si512(part.as_ptr().cast()), encoding);
-                sums = _mm512_add_epi64(sums, _mm512_sad_epu8(part, _mm512_setzero_si512()));
-            }
-            _mm512_reduce_add_epi64(sums) as f32
+            // Packing left four lanes of each of the four in a quarter.
+            let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let weights = _mm512_shuffle_epi8(weights, _mm512_broadcast_i32x4(order));
+            let centred = _mm512_xor_si512(weights, _mm512_set1_epi8(CENTRED.cast_signed()));
+            _mm512_storeu_si512(to[..4 * LANES].as_mut_ptr().cast(), centred);
+            _mm512_dpbusd_epi32(totals, weights, _mm512_set1_epi8(1))
         }
     }
 }

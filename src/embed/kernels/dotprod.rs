@@ -5,8 +5,8 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::array::from_fn;
 
-use super::neon::{start, store};
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+use super::neon::store;
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
 
 pub struct DotProd(());
 
@@ -19,15 +19,6 @@ impl DotProd {
 impl Kernel for DotProd {
     fn name(&self) -> &'static str {
         "dotprod"
-    }
-
-    // The instruction takes two signed numbers: unsigned ones are stored 128 smaller, and what that takes away comes
-    // back where a sum starts.
-    fn encoding(&self, sign: Sign) -> u8 {
-        match sign {
-            Sign::Signed => 0,
-            Sign::Unsigned => 0x80,
-        }
     }
 
     fn lanes(&self) -> LaneSet {
@@ -44,15 +35,14 @@ impl Kernel for DotProd {
 fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
     for panel in 0..right.panel_count() {
         let numbers = &right.panels[panel * PANEL * right.depth..][..PANEL * right.depth];
-        let start = start(&right.sums[panel * PANEL..], left.sign);
         let mut row = 0;
         while row < left.rows {
             // Tiles have an even number of rows and are chosen so that the last one lacks one row at most, or is the
             // only one: there is room for what it writes.
             let out = &mut out[row * stride + panel * PANEL..];
             row += match left.rows - row {
-                5 | 6 | 9.. => six_rows(left, row, numbers, start, out, stride),
-                _ => four_rows(left, row, numbers, start, out, stride),
+                5 | 6 | 9.. => six_rows(left, row, numbers, out, stride),
+                _ => four_rows(left, row, numbers, out, stride),
             };
         }
     }
@@ -70,13 +60,12 @@ macro_rules! tile {
             left: Left,
             row: usize,
             panel: &[i8],
-            start: [int32x4_t; 4],
             out: &mut [i32],
             stride: usize,
         ) -> usize {
             let depth = panel.len() / PANEL;
             let rows: [&[u8]; $rows] = from_fn(|r| &left.bytes[(row + r) * left.stride..][..depth]);
-            let mut sums = [start; $rows];
+            let mut sums = [[vdupq_n_s32(0); 4]; $rows];
             // SAFETY: the rows are as deep as the panel, a multiple of 64, and nothing beyond that depth is loaded.
             unsafe {
                 asm!(

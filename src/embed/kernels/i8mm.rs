@@ -9,7 +9,7 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::mem::MaybeUninit;
 
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
 
 /// Rows of a tile: of eight columns, half a panel, they take half of the registers for sums.
 const ROWS: usize = 8;
@@ -28,11 +28,6 @@ impl I8mm {
 impl Kernel for I8mm {
     fn name(&self) -> &'static str {
         "i8mm"
-    }
-
-    // There is an instruction for each.
-    fn encoding(&self, _: Sign) -> u8 {
-        0
     }
 
     fn lanes(&self) -> LaneSet {
@@ -60,13 +55,10 @@ fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
             for panel in 0..right.panel_count() {
                 let numbers = &right.panels[panel * PANEL * right.depth..][k * PANEL..][..depth * PANEL];
                 let columns = pair_columns(numbers, &mut columns);
-                for (tile, rows) in rows.chunks_exact(ROWS * depth / 16).enumerate() {
+                for (at, rows) in rows.chunks_exact(ROWS * depth / 16).enumerate() {
                     for (half, columns) in columns.chunks_exact(PANEL / 2 * depth / 16).enumerate() {
-                        let out = &mut out[(row + tile * ROWS) * stride + panel * PANEL + half * PANEL / 2..];
-                        match left.sign {
-                            Sign::Signed => signed(rows, columns, out, stride, k > 0),
-                            Sign::Unsigned => unsigned(rows, columns, out, stride, k > 0),
-                        }
+                        let out = &mut out[(row + at * ROWS) * stride + panel * PANEL + half * PANEL / 2..];
+                        tile(rows, columns, out, stride, k > 0);
                     }
                 }
             }
@@ -119,74 +111,66 @@ fn pair_columns<'p>(panel: &[i8], to: &'p mut [MaybeUninit<Pair>]) -> &'p [Pair]
 }
 
 /// Eight rows times eight columns, (depth / 8, 4 pairs) each, to `out`, or added to what is there.
-macro_rules! tile {
-    ($name:ident, $instruction:literal) => {
-        #[inline]
-        #[target_feature(enable = "neon,i8mm")]
-        fn $name(rows: &[Pair], columns: &[Pair], out: &mut [i32], stride: usize, add: bool) {
-            assert_eq!(rows.len(), columns.len());
-            // (4 pairs of rows, 4 pairs of columns, 2, 2)
-            let mut sums = [[vdupq_n_s32(0); 4]; 4];
-            // SAFETY: both sides are equally deep, a multiple of 16, and nothing beyond is loaded.
-            unsafe {
-                asm!(
-                    "2:",
-                    ".irp at, 0, 64",
-                    "ldp q0, q1, [{rows}, #\\at]",
-                    "ldp q4, q5, [{columns}, #\\at]",
-                    concat!($instruction, " v16.4s, v0.16b, v4.16b"),
-                    concat!($instruction, " v20.4s, v1.16b, v4.16b"),
-                    "ldp q2, q3, [{rows}, #\\at + 32]",
-                    concat!($instruction, " v17.4s, v0.16b, v5.16b"),
-                    concat!($instruction, " v21.4s, v1.16b, v5.16b"),
-                    "ldp q6, q7, [{columns}, #\\at + 32]",
-                    concat!($instruction, " v24.4s, v2.16b, v4.16b"),
-                    concat!($instruction, " v28.4s, v3.16b, v4.16b"),
-                    concat!($instruction, " v25.4s, v2.16b, v5.16b"),
-                    concat!($instruction, " v29.4s, v3.16b, v5.16b"),
-                    concat!($instruction, " v18.4s, v0.16b, v6.16b"),
-                    concat!($instruction, " v22.4s, v1.16b, v6.16b"),
-                    concat!($instruction, " v19.4s, v0.16b, v7.16b"),
-                    concat!($instruction, " v23.4s, v1.16b, v7.16b"),
-                    concat!($instruction, " v26.4s, v2.16b, v6.16b"),
-                    concat!($instruction, " v30.4s, v3.16b, v6.16b"),
-                    concat!($instruction, " v27.4s, v2.16b, v7.16b"),
-                    concat!($instruction, " v31.4s, v3.16b, v7.16b"),
-                    ".endr",
-                    "add {rows}, {rows}, #128",
-                    "add {columns}, {columns}, #128",
-                    "cmp {rows}, {end}",
-                    "b.ne 2b",
-                    rows = inout(reg) rows.as_ptr() => _,
-                    columns = inout(reg) columns.as_ptr() => _,
-                    end = in(reg) rows.as_ptr_range().end,
-                    inout("v16") sums[0][0], inout("v17") sums[0][1], inout("v18") sums[0][2], inout("v19") sums[0][3],
-                    inout("v20") sums[1][0], inout("v21") sums[1][1], inout("v22") sums[1][2], inout("v23") sums[1][3],
-                    inout("v24") sums[2][0], inout("v25") sums[2][1], inout("v26") sums[2][2], inout("v27") sums[2][3],
-                    inout("v28") sums[3][0], inout("v29") sums[3][1], inout("v30") sums[3][2], inout("v31") sums[3][3],
-                    out("v0") _, out("v1") _, out("v2") _, out("v3") _,
-                    out("v4") _, out("v5") _, out("v6") _, out("v7") _,
-                    options(nostack, readonly),
-                );
-            }
-            let out = out[..(ROWS - 1) * stride + PANEL / 2].as_mut_ptr();
-            for (pair, sums) in sums.into_iter().enumerate() {
-                let [a, b, c, d] = sums.map(|sums| vreinterpretq_s64_s32(sums));
-                let rows = [[vzip1q_s64(a, b), vzip1q_s64(c, d)], [vzip2q_s64(a, b), vzip2q_s64(c, d)]];
-                for (r, row) in rows.into_iter().enumerate() {
-                    for (quad, sums) in row.map(|sums| vreinterpretq_s32_s64(sums)).into_iter().enumerate() {
-                        // SAFETY: the last of these four numbers are the last of the slice above.
-                        unsafe {
-                            let to = out.add((2 * pair + r) * stride + 4 * quad);
-                            vst1q_s32(to, if add { vaddq_s32(sums, vld1q_s32(to)) } else { sums });
-                        }
-                    }
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn tile(rows: &[Pair], columns: &[Pair], out: &mut [i32], stride: usize, add: bool) {
+    assert_eq!(rows.len(), columns.len());
+    // (4 pairs of rows, 4 pairs of columns, 2, 2)
+    let mut sums = [[vdupq_n_s32(0); 4]; 4];
+    // SAFETY: both sides are equally deep, a multiple of 16, and nothing beyond is loaded.
+    unsafe {
+        asm!(
+            "2:",
+            ".irp at, 0, 64",
+            "ldp q0, q1, [{rows}, #\\at]",
+            "ldp q4, q5, [{columns}, #\\at]",
+            "smmla v16.4s, v0.16b, v4.16b",
+            "smmla v20.4s, v1.16b, v4.16b",
+            "ldp q2, q3, [{rows}, #\\at + 32]",
+            "smmla v17.4s, v0.16b, v5.16b",
+            "smmla v21.4s, v1.16b, v5.16b",
+            "ldp q6, q7, [{columns}, #\\at + 32]",
+            "smmla v24.4s, v2.16b, v4.16b",
+            "smmla v28.4s, v3.16b, v4.16b",
+            "smmla v25.4s, v2.16b, v5.16b",
+            "smmla v29.4s, v3.16b, v5.16b",
+            "smmla v18.4s, v0.16b, v6.16b",
+            "smmla v22.4s, v1.16b, v6.16b",
+            "smmla v19.4s, v0.16b, v7.16b",
+            "smmla v23.4s, v1.16b, v7.16b",
+            "smmla v26.4s, v2.16b, v6.16b",
+            "smmla v30.4s, v3.16b, v6.16b",
+            "smmla v27.4s, v2.16b, v7.16b",
+            "smmla v31.4s, v3.16b, v7.16b",
+            ".endr",
+            "add {rows}, {rows}, #128",
+            "add {columns}, {columns}, #128",
+            "cmp {rows}, {end}",
+            "b.ne 2b",
+            rows = inout(reg) rows.as_ptr() => _,
+            columns = inout(reg) columns.as_ptr() => _,
+            end = in(reg) rows.as_ptr_range().end,
+            inout("v16") sums[0][0], inout("v17") sums[0][1], inout("v18") sums[0][2], inout("v19") sums[0][3],
+            inout("v20") sums[1][0], inout("v21") sums[1][1], inout("v22") sums[1][2], inout("v23") sums[1][3],
+            inout("v24") sums[2][0], inout("v25") sums[2][1], inout("v26") sums[2][2], inout("v27") sums[2][3],
+            inout("v28") sums[3][0], inout("v29") sums[3][1], inout("v30") sums[3][2], inout("v31") sums[3][3],
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            options(nostack, readonly),
+        );
+    }
+    let out = out[..(ROWS - 1) * stride + PANEL / 2].as_mut_ptr();
+    for (pair, sums) in sums.into_iter().enumerate() {
+        let [a, b, c, d] = sums.map(|sums| vreinterpretq_s64_s32(sums));
+        let rows = [[vzip1q_s64(a, b), vzip1q_s64(c, d)], [vzip2q_s64(a, b), vzip2q_s64(c, d)]];
+        for (r, row) in rows.into_iter().enumerate() {
+            for (quad, sums) in row.map(|sums| vreinterpretq_s32_s64(sums)).into_iter().enumerate() {
+                // SAFETY: the last of these four numbers are the last of the slice above.
+                unsafe {
+                    let to = out.add((2 * pair + r) * stride + 4 * quad);
+                    vst1q_s32(to, if add { vaddq_s32(sums, vld1q_s32(to)) } else { sums });
                 }
             }
         }
-    };
+    }
 }
-
-tile!(signed, "smmla");
-// The left numbers are unsigned, the right ones signed.
-tile!(unsigned, "usmmla");

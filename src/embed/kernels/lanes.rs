@@ -36,21 +36,44 @@ pub trait Lanes: Copy {
     fn largest(self) -> f32;
     /// Rounds 64 numbers in [-128, 127], ties to even, and XORs `encoding` onto their bytes.
     fn store_signed(four: [Self; 4], to: &mut [u8], encoding: u8);
-    /// Rounds 64 numbers in [0, 255], ties to even, and XORs `encoding` onto their bytes.
-    fn store_unsigned(four: [Self; 4], to: &mut [u8], encoding: u8);
-    /// Turns 64 levels of attention's weights into weights: level 255 is the largest weight, and each
-    /// [`WEIGHT_STEPS`](super::passes::WEIGHT_STEPS) below halve it; from 0 on downwards it is nothing. XORs `encoding` on.
+    /// Turns a matrix of 16 by 16 round.
     #[inline(always)]
-    fn store_weights(levels: [Self; 4], to: &mut [u8], encoding: u8) {
-        let mut weights = levels;
-        for weight in &mut weights {
-            let exponent = weight.mul_add(Self::splat(1.0 / WEIGHT_STEPS), Self::splat(LARGEST_EXPONENT));
-            *weight = exp2(exponent);
+    fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
+        let mut numbers = [[0.0; LANES]; LANES];
+        for (row, to) in rows.iter().zip(&mut numbers) {
+            row.store(to);
         }
-        Self::store_unsigned(weights, to, encoding);
+        let mut turned = rows;
+        for (column, to) in turned.iter_mut().enumerate() {
+            let mut row = [0.0; LANES];
+            for (to, numbers) in row.iter_mut().zip(&numbers) {
+                *to = numbers[column];
+            }
+            *to = Self::load(&row);
+        }
+        turned
     }
-    /// The sum of 64 or 128 bytes, each XORed with `encoding` first.
-    fn sum_bytes(bytes: &[u8], encoding: u8) -> f32;
+    /// Sums of each lane's weights, as [`Lanes::store_weights`] adds them up.
+    type Totals: Copy;
+    fn no_totals() -> Self::Totals;
+    fn store_totals(totals: Self::Totals, to: &mut [i32]);
+    /// Turns levels of attention's weights into weights: level 255 is the largest weight, 255, and each
+    /// [`WEIGHT_STEPS`](super::passes::WEIGHT_STEPS) below halve it; from 0 on downwards it is nothing. What is stored is
+    /// 128 less, of each lane its four side by side. The weights are added to `totals`, up to 256 of a lane.
+    fn store_weights(levels: [Self; 4], to: &mut [u8], totals: Self::Totals) -> Self::Totals;
+}
+
+/// What is XORed onto a weight's byte so that its 0 to 255 become -128 to 127.
+pub const CENTRED: u8 = 0x80;
+
+/// Levels as weights, rounded to no whole number yet, for lanes that look up none.
+#[inline(always)]
+pub fn weights<L: Lanes>(levels: [L; 4]) -> [L; 4] {
+    let mut weights = levels;
+    for weight in &mut weights {
+        *weight = exp2(weight.mul_add(L::splat(1.0 / WEIGHT_STEPS), L::splat(LARGEST_EXPONENT)));
+    }
+    weights
 }
 
 /// A computation over [`Lanes`], compiled for each instruction set. `run` and all that it calls must be
@@ -161,15 +184,28 @@ impl Lanes for Portable {
         }
     }
 
+    type Totals = [i32; LANES];
+
     #[inline(always)]
-    fn store_unsigned(four: [Self; 4], to: &mut [u8], encoding: u8) {
-        for (part, to) in four.iter().zip(to[..4 * LANES].chunks_exact_mut(LANES)) {
-            part.0.iter().zip(to).for_each(|(v, to)| *to = v.round_ties_even() as u8 ^ encoding);
-        }
+    fn no_totals() -> Self::Totals {
+        [0; LANES]
     }
 
     #[inline(always)]
-    fn sum_bytes(bytes: &[u8], encoding: u8) -> f32 {
-        bytes.iter().map(|byte| u32::from(byte ^ encoding)).sum::<u32>() as f32
+    fn store_totals(totals: Self::Totals, to: &mut [i32]) {
+        to[..LANES].copy_from_slice(&totals);
+    }
+
+    #[inline(always)]
+    fn store_weights(levels: [Self; 4], to: &mut [u8], mut totals: Self::Totals) -> Self::Totals {
+        let weights = weights(levels);
+        for (lane, (to, total)) in to.as_chunks_mut::<4>().0[..LANES].iter_mut().zip(&mut totals).enumerate() {
+            for (to, weight) in to.iter_mut().zip(&weights) {
+                let weight = weight.0[lane].round_ties_even() as u8;
+                *to = weight ^ CENTRED;
+                *total += i32::from(weight);
+            }
+        }
+        totals
     }
 }

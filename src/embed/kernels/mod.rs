@@ -39,26 +39,17 @@ pub const ROW_STEP: usize = 16;
 /// The environment variable that names the kernel to use, for tests and comparisons.
 pub const CHOICE: &str = "TAGALONG_CPU";
 
-/// What the bytes of a left matrix stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
-    /// -128 to 127
-    Signed,
-    /// 0 to 255
-    Unsigned,
-}
-
-/// Rows of a left matrix: (rows, stride) bytes, of which the right matrix's depth counts.
+/// Rows of a left matrix: (rows, stride) bytes, of which the right matrix's depth counts. They are numbers in [-127, 127],
+/// as the kernel wants them encoded.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     /// Holds `rows`, rounded up to [`ROW_STEP`], of `stride` bytes.
     pub bytes: &'a [u8],
     pub stride: usize,
     pub rows: usize,
-    pub sign: Sign,
 }
 
-/// Some of a right matrix's panels: (depth, 16 a panel).
+/// Some of a right matrix's panels: (depth, 16 a panel), numbers in [-128, 127].
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
     /// (panels, depth / 4, 16, 4)
@@ -80,8 +71,10 @@ pub trait Kernel: Send + Sync {
     /// As [`CHOICE`] names it.
     fn name(&self) -> &'static str;
 
-    /// Is XORed onto the bytes of a left matrix of this kind when they are written.
-    fn encoding(&self, sign: Sign) -> u8;
+    /// Is XORed onto the bytes of a left matrix when they are written.
+    fn encoding(&self) -> u8 {
+        0
+    }
 
     /// The float passes that go with it.
     fn lanes(&self) -> LaneSet;
@@ -114,7 +107,7 @@ impl<'k> Engaged<'k> {
 
     /// `out[r * stride + c]` is the product of row `r` of the left matrix with column `c` of the right one, exact.
     ///
-    /// The right matrix's numbers lie in [-127, 127]. `out` holds as many rows as `left`, rounded up to [`ROW_STEP`].
+    /// `out` holds as many rows as `left`, rounded up to [`ROW_STEP`].
     ///
     /// # Panics
     /// When a slice is too short.
@@ -129,8 +122,8 @@ impl<'k> Engaged<'k> {
         unsafe { self.kernel.multiply(left, right, out, stride) }
     }
 
-    pub fn encoding(&self, sign: Sign) -> u8 {
-        self.kernel.encoding(sign)
+    pub fn encoding(&self) -> u8 {
+        self.kernel.encoding()
     }
 
     pub fn run<P: Pass>(&self, pass: P) -> P::Output {

@@ -4,9 +4,9 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::array::from_fn;
 
-use super::lanes::{LANES, Lanes, Pass};
+use super::lanes::{CENTRED, LANES, Lanes, Pass};
 use super::weights::WEIGHTS;
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
 
 /// Rows of a tile: sums of 16 columns are eight registers for each, which leaves as many for what is multiplied.
 const ROWS: usize = 2;
@@ -16,15 +16,6 @@ pub struct Neon;
 impl Kernel for Neon {
     fn name(&self) -> &'static str {
         "neon"
-    }
-
-    // Two products are added in 16 bits: with numbers down to -128 times numbers up to 127 they fit, with numbers up to
-    // 255 they do not. So all are signed, and the 128 comes back where a sum starts.
-    fn encoding(&self, sign: Sign) -> u8 {
-        match sign {
-            Sign::Signed => 0,
-            Sign::Unsigned => 0x80,
-        }
     }
 
     fn lanes(&self) -> LaneSet {
@@ -41,28 +32,14 @@ impl Kernel for Neon {
 fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
     for panel in 0..right.panel_count() {
         let numbers = &right.panels[panel * PANEL * right.depth..][..PANEL * right.depth];
-        let start = start(&right.sums[panel * PANEL..], left.sign);
         for row in (0..left.rows).step_by(ROWS) {
             // The last one may be without a second: there is room for it.
             let rows = from_fn(|r| &left.bytes[(row + r) * left.stride..][..right.depth]);
-            for (r, sums) in tile(rows, numbers, start).into_iter().enumerate() {
+            for (r, sums) in tile(rows, numbers).into_iter().enumerate() {
                 store(sums, &mut out[(row + r) * stride + panel * PANEL..]);
             }
         }
     }
-}
-
-/// What sums of 16 columns start from: unsigned numbers are stored 128 smaller, so 128 times the columns' sums.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn start(sums: &[i32], sign: Sign) -> [int32x4_t; 4] {
-    let added = match sign {
-        Sign::Signed => 0,
-        Sign::Unsigned => 128,
-    };
-    let sums = sums[..PANEL].as_chunks::<4>().0;
-    // SAFETY: each load takes the four numbers that it is given.
-    from_fn(|quad| vmulq_n_s32(unsafe { vld1q_s32(sums[quad].as_ptr()) }, added))
 }
 
 /// Stores a row's sums of 16 columns.
@@ -101,7 +78,7 @@ macro_rules! four_columns {
 /// out of registers over them.
 #[inline]
 #[target_feature(enable = "neon")]
-fn tile(rows: [&[u8]; ROWS], panel: &[i8], start: [int32x4_t; 4]) -> [[int32x4_t; 4]; ROWS] {
+fn tile(rows: [&[u8]; ROWS], panel: &[i8]) -> [[int32x4_t; 4]; ROWS] {
     let mut sums = [[[vdupq_n_s32(0); 2]; 4]; ROWS];
     // SAFETY: the rows are as deep as the panel, a multiple of 64, and nothing beyond that depth is loaded.
     unsafe {
@@ -139,7 +116,7 @@ fn tile(rows: [&[u8]; ROWS], panel: &[i8], start: [int32x4_t; 4]) -> [[int32x4_t
             options(nostack, readonly),
         );
     }
-    sums.map(|sums| from_fn(|quad| vaddq_s32(start[quad], vpaddq_s32(sums[quad][0], sums[quad][1]))))
+    sums.map(|sums| from_fn(|quad| vpaddq_s32(sums[quad][0], sums[quad][1])))
 }
 
 /// Runs a pass with these instructions.
@@ -289,18 +266,28 @@ impl Lanes for Quad {
         }
     }
 
+    /// In 16 bits, which hold 256 weights of 255.
+    type Totals = [uint16x8_t; 2];
+
     #[inline(always)]
-    fn store_unsigned(four: [Self; 4], to: &mut [u8], encoding: u8) {
+    fn no_totals() -> Self::Totals {
         // SAFETY: see above.
-        unsafe {
-            for (part, bytes) in to[..4 * LANES].as_chunks_mut::<LANES>().0.iter_mut().zip(unsigned(four)) {
-                store_bytes(bytes, part, encoding);
+        unsafe { [vdupq_n_u16(0); 2] }
+    }
+
+    #[inline(always)]
+    fn store_totals(totals: Self::Totals, to: &mut [i32]) {
+        for (totals, to) in totals.into_iter().zip(to[..LANES].as_chunks_mut::<{ LANES / 2 }>().0) {
+            // SAFETY: see above.
+            unsafe {
+                vst1q_s32(to.as_mut_ptr(), vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(totals))));
+                vst1q_s32(to.as_mut_ptr().add(4), vreinterpretq_s32_u32(vmovl_high_u16(totals)));
             }
         }
     }
 
     #[inline(always)]
-    fn store_weights(levels: [Self; 4], to: &mut [u8], encoding: u8) {
+    fn store_weights(levels: [Self; 4], to: &mut [u8], mut totals: Self::Totals) -> Self::Totals {
         // SAFETY: see above.
         unsafe {
             let mut levels = unsigned(levels);
@@ -315,25 +302,14 @@ impl Lanes for Quad {
                     *weight = vqtbx4q_u8(*weight, quarter, *level);
                 }
             }
-            for (part, weight) in to[..4 * LANES].as_chunks_mut::<LANES>().0.iter_mut().zip(weights) {
-                store_bytes(weight, part, encoding);
+            for weight in weights {
+                totals[0] = vaddw_u8(totals[0], vget_low_u8(weight));
+                totals[1] = vaddw_high_u8(totals[1], weight);
             }
+            let [a, b, c, d] = weights.map(|weight| veorq_u8(weight, vdupq_n_u8(CENTRED)));
+            vst4q_u8(to[..4 * LANES].as_mut_ptr(), uint8x16x4_t(a, b, c, d));
         }
-    }
-
-    #[inline(always)]
-    fn sum_bytes(bytes: &[u8], encoding: u8) -> f32 {
-        // SAFETY: see above.
-        unsafe {
-            let encoding = vdupq_n_u8(encoding);
-            // Eight pairs of bytes fit in 16 bits.
-            let mut sums = vdupq_n_u16(0);
-            for part in bytes.as_chunks::<16>().0 {
-                let part = vld1q_u8(part.as_ptr());
-                sums = vpadalq_u8(sums, veorq_u8(part, encoding));
-            }
-            vaddlvq_u16(sums) as f32
-        }
+        totals
     }
 }
 

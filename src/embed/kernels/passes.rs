@@ -5,6 +5,7 @@
 
 use std::f32::consts::LOG2_E;
 
+use super::aligned::{bytes_of_mut, floats_over};
 use super::lanes::{LANES, Lanes, Pass, RAISE};
 
 /// Largest magnitude of a signed byte here: the range is symmetric.
@@ -346,28 +347,26 @@ impl Pass for FinishGated<'_> {
 
 /// One block of keys of attention: scores to weights, and what was gathered of earlier blocks kept in proportion.
 ///
-/// A block's weights are quantized relative to its own largest, so that a peak in one block does not round away a
-/// diffuse tail in another.
+/// Queries lie side by side, so that none of what is done to each needs the lanes of a vector joined. A block's weights are
+/// quantized relative to its own largest, so that a peak in one block does not round away a diffuse tail in another.
 pub struct Softmax<'a> {
-    /// (rows, keys)
-    pub scores: &'a [i32],
-    /// A multiple of 64, at most [`MAX_KEYS`].
-    pub keys: usize,
-    /// The keys that there are; the rest is weighed nothing.
-    pub valid: usize,
-    pub rows: usize,
-    /// (rows), positive: the scale of a query, times what makes of scores exponents of 2.
+    /// (valid keys, stride): exponents are written over them.
+    pub scores: &'a mut [i32],
+    /// Queries of a row of scores, of which those for which there are scales count.
+    pub stride: usize,
+    /// (queries), positive: the scale of a query, times what makes of scores exponents of 2. A multiple of 16.
     pub query_scales: &'a [f32],
-    /// (keys)
+    /// (valid keys), at most [`MAX_KEYS`]
     pub key_scales: &'a [f32],
-    /// (rows, keys)
-    pub weights: &'a mut [u8],
-    pub encoding: u8,
-    pub state: RowState<'a>,
+    /// The panels of a right matrix: (queries / 16, keys / 4, 16, 4), weights less 128. Keys that fill up get 0.
+    pub weights: &'a mut [i8],
+    /// (queries): the sums of the columns of `weights`.
+    pub sums: &'a mut [i32],
+    pub state: QueryState<'a>,
 }
 
-/// What is kept of each row from block to block: (rows), whole vectors.
-pub struct RowState<'a> {
+/// What is kept of each query from block to block: (queries).
+pub struct QueryState<'a> {
     /// The largest exponent so far.
     pub largest: &'a mut [f32],
     /// The sum of weights so far, relative to it.
@@ -382,91 +381,92 @@ pub struct RowState<'a> {
 pub const MAX_KEYS: usize = 128;
 /// Where no key was seen: less than any exponent that comes from a product, but finite, so that differences are numbers.
 pub const LEAST: f32 = -1e30;
+/// A level of which nothing comes.
+const NO_LEVEL: f32 = -1000.0;
+/// What a weight's byte is less than the weight.
+pub const CENTRE: f32 = 128.0;
 
 impl Pass for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        match (self.keys, self.valid == self.keys) {
-            (128, true) => self.rows_of::<L, 8, false>(),
-            (128, false) => self.rows_of::<L, 8, true>(),
-            (_, true) => self.rows_of::<L, 4, false>(),
-            (_, false) => self.rows_of::<L, 4, true>(),
-        }
-    }
-}
-
-impl Softmax<'_> {
-    #[inline(always)]
-    fn rows_of<L: Lanes, const VECTORS: usize, const MASKED: bool>(self) {
-        let Softmax { scores, keys, valid, rows, query_scales, key_scales, weights, encoding, state } = self;
-        let mut mask = [0.0f32; MAX_KEYS];
-        mask[valid.min(MAX_KEYS)..].fill(LEAST);
-        let mut block_largest = [LEAST; MAX_ROWS];
-        let mut block_total = [0.0f32; MAX_ROWS];
-        for r in 0..rows {
-            let scores = &scores[r * keys..][..keys];
-            let mut exponents = [L::splat(0.0); VECTORS];
-            for (v, exponent) in exponents.iter_mut().enumerate() {
-                *exponent = L::load_i32(&scores[v * LANES..]).mul(L::load(&key_scales[v * LANES..]));
-                if MASKED {
-                    *exponent = exponent.add(L::load(&mask[v * LANES..]));
+        let Softmax { scores, stride, query_scales, key_scales, weights, sums, state } = self;
+        let queries = query_scales.len();
+        let valid = key_scales.len();
+        let panels = weights.chunks_exact_mut(weights.len() / queries * LANES);
+        for ((at, panel), sums) in (0..queries).step_by(LANES).zip(panels).zip(sums.chunks_exact_mut(LANES)) {
+            let query_scales = L::load(&query_scales[at..]);
+            let largest = scores_to_exponents::<L>(&mut scores[at..], stride, key_scales).mul(query_scales);
+            let exponents = &*floats_over(&mut scores[at..]);
+            let scale = query_scales.mul(L::splat(WEIGHT_STEPS));
+            let offset = L::splat(WEIGHT_LEVELS).sub(largest.mul(L::splat(WEIGHT_STEPS)));
+            let mut totals = L::no_totals();
+            let (weights, filling) = bytes_of_mut(panel).split_at_mut(valid.next_multiple_of(4) * LANES);
+            let mut weights = weights.as_chunks_mut::<STEP>().0.iter_mut().enumerate();
+            for (four, weights) in weights.by_ref().take(valid / 4) {
+                let four = &exponents[four * 4 * stride..];
+                let levels = [
+                    L::load(four).mul_add(scale, offset),
+                    L::load(&four[stride..]).mul_add(scale, offset),
+                    L::load(&four[2 * stride..]).mul_add(scale, offset),
+                    L::load(&four[3 * stride..]).mul_add(scale, offset),
+                ];
+                totals = L::store_weights(levels, weights, totals);
+            }
+            if let Some((four, weights)) = weights.next() {
+                let mut levels = [L::splat(NO_LEVEL); 4];
+                for (level, key) in levels.iter_mut().zip(4 * four..valid) {
+                    *level = L::load(&exponents[key * stride..]).mul_add(scale, offset);
                 }
+                totals = L::store_weights(levels, weights, totals);
             }
-            let mut most = [exponents[0], exponents[1], exponents[2], exponents[3]];
-            for four in &exponents.as_chunks::<4>().0[1..] {
-                for (most, exponent) in most.iter_mut().zip(four) {
-                    *most = most.max(*exponent);
-                }
+            filling.fill(0);
+            L::store_totals(totals, sums);
+            let total = L::load_i32(sums);
+            for sum in sums {
+                *sum -= CENTRE as i32 * valid.next_multiple_of(4) as i32;
             }
-            let scale = query_scales[r];
-            let largest = most[0].max(most[1]).max(most[2].max(most[3])).largest() * scale;
-            block_largest[r] = largest;
-            let scale = L::splat(scale * WEIGHT_STEPS);
-            let offset = L::splat(WEIGHT_LEVELS - largest * WEIGHT_STEPS);
-            let weights = &mut weights[r * keys..][..keys];
-            for (v, four) in exponents.as_chunks::<4>().0.iter().enumerate() {
-                let mut levels = *four;
-                for level in &mut levels {
-                    *level = level.mul_add(scale, offset);
-                }
-                L::store_weights(levels, &mut weights[v * STEP..], encoding);
-            }
-            if MASKED {
-                // A query of zeros has a scale so small that the mask is lost in it.
-                weights[valid..].fill(encoding);
-            }
-            block_total[r] = L::sum_bytes(weights, encoding);
-        }
-        for at in (0..rows).step_by(LANES) {
-            let (of_block, before) = (L::load(&block_largest[at..]), L::load(&state.largest[at..]));
-            let largest = before.max(of_block);
-            let (keep, gain) = (exp2(before.sub(largest)), exp2(of_block.sub(largest)));
-            let total = L::load(&state.total[at..]).mul(keep).add(L::load(&block_total[at..]).mul(gain));
-            largest.store(&mut state.largest[at..]);
-            total.store(&mut state.total[at..]);
+            let before = L::load(&state.largest[at..]);
+            let most = before.max(largest);
+            let (keep, gain) = (exp2(before.sub(most)), exp2(largest.sub(most)));
+            L::load(&state.total[at..]).mul(keep).add(total.mul(gain)).store(&mut state.total[at..]);
+            most.store(&mut state.largest[at..]);
             keep.store(&mut state.keep[at..]);
             gain.store(&mut state.gain[at..]);
         }
     }
 }
 
-/// Most rows of queries at once.
-pub const MAX_ROWS: usize = 64;
+/// Multiplies scores of 16 queries with their keys' scales; the largest of each query.
+#[inline(always)]
+fn scores_to_exponents<L: Lanes>(scores: &mut [i32], stride: usize, key_scales: &[f32]) -> L {
+    let mut most = [L::splat(LEAST); 4];
+    for (four, scales) in key_scales.chunks(4).enumerate() {
+        for (i, scale) in scales.iter().enumerate() {
+            let scores = &mut scores[(4 * four + i) * stride..][..LANES];
+            let exponent = L::load_i32(scores).mul(L::splat(*scale));
+            exponent.store(floats_over(scores));
+            most[i] = most[i].max(exponent);
+        }
+    }
+    most[0].max(most[1]).max(most[2].max(most[3]))
+}
 
 /// Adds a block's weighted values to those of earlier blocks.
 pub struct Gather<'a> {
-    /// (rows, width)
+    /// (width, stride), from weights less 128.
     pub sums: &'a [i32],
-    pub width: usize,
-    pub rows: usize,
-    /// (rows)
+    /// Queries of a row.
+    pub stride: usize,
+    /// (queries), a multiple of 16.
     pub keep: &'a [f32],
     pub gain: &'a [f32],
-    /// (width), of the block's values
-    pub column_scales: &'a [f32],
-    /// (rows, width)
+    /// (width), of the block's values,
+    pub scales: &'a [f32],
+    /// and what comes back of the 128.
+    pub offsets: &'a [f32],
+    /// (width, stride)
     pub out: &'a mut [f32],
 }
 
@@ -475,26 +475,28 @@ impl Pass for Gather<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        for r in 0..self.rows {
-            let (keep, gain) = (L::splat(self.keep[r]), L::splat(self.gain[r]));
-            let sums = self.sums[r * self.width..][..self.width].chunks_exact(LANES);
-            let out = self.out[r * self.width..][..self.width].chunks_exact_mut(LANES);
-            for ((sums, out), scales) in sums.zip(out).zip(self.column_scales.chunks_exact(LANES)) {
-                let block = L::load_i32(sums).mul(L::load(scales).mul(gain));
-                L::load(out).mul_add(keep, block).store(out);
+        let Gather { sums, stride, keep, gain, scales, offsets, out } = self;
+        for (at, (keep, gain)) in keep.chunks_exact(LANES).zip(gain.chunks_exact(LANES)).enumerate() {
+            let (keep, gain) = (L::load(keep), L::load(gain));
+            let rows = sums.chunks_exact(stride).zip(out.chunks_exact_mut(stride));
+            for ((sums, out), (scale, offset)) in rows.zip(scales.iter().zip(offsets)) {
+                let (sums, out) = (&sums[at * LANES..], &mut out[at * LANES..]);
+                let block = L::load_i32(sums).mul_add(L::splat(*scale), L::splat(*offset));
+                L::load(out).mul_add(keep, block.mul(gain)).store(out);
             }
         }
     }
 }
 
-/// Divides rows by their totals.
+/// Divides what queries gathered by their totals, and turns it round: (width, stride) to (queries, width).
 pub struct Divide<'a> {
-    /// (rows, width)
-    pub values: &'a mut [f32],
-    pub width: usize,
-    pub rows: usize,
-    /// (rows)
+    pub gathered: &'a [f32],
+    pub stride: usize,
+    /// (stride)
     pub totals: &'a [f32],
+    /// (queries, width), whole vectors of both.
+    pub out: &'a mut [f32],
+    pub width: usize,
 }
 
 impl Pass for Divide<'_> {
@@ -502,10 +504,17 @@ impl Pass for Divide<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        for r in 0..self.rows {
-            let inverse = L::splat(1.0 / self.totals[r]);
-            for part in self.values[r * self.width..][..self.width].chunks_exact_mut(LANES) {
-                L::load(part).mul(inverse).store(part);
+        let Divide { gathered, stride, totals, out, width } = self;
+        for (at, out) in out.chunks_exact_mut(LANES * width).enumerate() {
+            let inverse = L::splat(1.0).div(L::load(&totals[at * LANES..]));
+            for column in (0..width).step_by(LANES) {
+                let mut tile = [inverse; LANES];
+                for (i, row) in tile.iter_mut().enumerate() {
+                    *row = row.mul(L::load(&gathered[(column + i) * stride + at * LANES..]));
+                }
+                for (out, query) in out.chunks_exact_mut(width).zip(L::transpose(tile)) {
+                    query.store(&mut out[column..]);
+                }
             }
         }
     }

@@ -1,16 +1,12 @@
 //! The oracle: what a product is, one number after the other.
 
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set, Sign};
+use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
 
 pub struct Scalar;
 
 impl Kernel for Scalar {
     fn name(&self) -> &'static str {
         "scalar"
-    }
-
-    fn encoding(&self, _: Sign) -> u8 {
-        0
     }
 
     fn lanes(&self) -> LaneSet {
@@ -23,10 +19,7 @@ impl Kernel for Scalar {
             for (at, panel) in right.panels.chunks_exact(PANEL * right.depth).enumerate() {
                 let mut sums = [0i32; PANEL];
                 for (fours, bytes) in panel.as_chunks::<{ 4 * PANEL }>().0.iter().zip(bytes.as_chunks::<4>().0) {
-                    let numbers = bytes.map(|byte| match left.sign {
-                        Sign::Signed => i32::from(byte.cast_signed()),
-                        Sign::Unsigned => i32::from(byte),
-                    });
+                    let numbers = bytes.map(|byte| i32::from(byte.cast_signed()));
                     for (sum, column) in sums.iter_mut().zip(fours.as_chunks::<4>().0) {
                         *sum += (0..4).map(|k| numbers[k] * i32::from(column[k])).sum::<i32>();
                     }

@@ -28,12 +28,12 @@ fn encoded(numbers: &[u8], encoding: u8) -> Vec<u8> {
     numbers.iter().map(|byte| byte ^ encoding).collect()
 }
 
-fn product(kernel: &dyn Kernel, left: (&[u8], usize, usize, Sign), right: Right) -> Vec<i32> {
-    let (numbers, stride, rows, sign) = left;
-    let bytes = encoded(numbers, kernel.encoding(sign));
+fn product(kernel: &dyn Kernel, left: (&[u8], usize, usize), right: Right) -> Vec<i32> {
+    let (numbers, stride, rows) = left;
+    let bytes = encoded(numbers, kernel.encoding());
     let width = right.panel_count() * PANEL + 3;
     let mut out = vec![-7; rows.next_multiple_of(ROW_STEP) * width];
-    Engaged::new(kernel).multiply(Left { bytes: &bytes, stride, rows, sign }, right, &mut out, width);
+    Engaged::new(kernel).multiply(Left { bytes: &bytes, stride, rows }, right, &mut out, width);
     let used = right.panel_count() * PANEL;
     assert!(out.chunks_exact(width).all(|row| row[used..] == [-7; 3]), "{}: what lies behind a row", kernel.name());
     out.chunks_exact(width).take(rows).flat_map(|row| row[..used].to_vec()).collect()
@@ -50,27 +50,26 @@ enum Draw {
 fn holds_to_oracle(kernel: &dyn Kernel, draw: Draw, seed: u64) {
     let mut numbers = Numbers(seed);
     let (rows, depth, columns) = (1 + numbers.below(70), 1 + numbers.below(900), 1 + numbers.below(150));
-    let sign = if numbers.below(2) == 0 { Sign::Signed } else { Sign::Unsigned };
     let matrix: Vec<i8> = (0..depth * columns)
         .map(|_| match draw {
-            Draw::Any => (numbers.below(255) as i32 - 127) as i8,
-            Draw::Extreme => [-127, 127][numbers.below(2)],
+            Draw::Any => (numbers.below(256) as i32 - 128) as i8,
+            Draw::Extreme => [-128, 127][numbers.below(2)],
         })
         .collect();
     let panels = Panels::pack(&matrix, depth, columns);
     let stride = panels.depth() + 64 * numbers.below(2);
     let left: Vec<u8> = (0..rows.next_multiple_of(ROW_STEP) * stride)
         .map(|_| match draw {
-            Draw::Any => numbers.below(256) as u8,
-            Draw::Extreme => [0, 128, 127, 255][numbers.below(4)],
+            Draw::Any => (numbers.below(255) as i32 - 127) as u8,
+            Draw::Extreme => [-127i8, 0, 127][numbers.below(3)].cast_unsigned(),
         })
         .collect();
     let all = columns.div_ceil(PANEL);
     let from = numbers.below(all);
     let right = panels.part(from, from + 1 + numbers.below(all - from));
-    let expected = product(&scalar::Scalar, (&left, stride, rows, sign), right);
-    let got = product(kernel, (&left, stride, rows, sign), right);
-    assert_eq!(got, expected, "{}: {draw:?}, seed {seed}: {rows} x {depth} x {columns}, {sign:?}", kernel.name());
+    let expected = product(&scalar::Scalar, (&left, stride, rows), right);
+    let got = product(kernel, (&left, stride, rows), right);
+    assert_eq!(got, expected, "{}: {draw:?}, seed {seed}: {rows} x {depth} x {columns}", kernel.name());
 }
 
 #[test]
@@ -88,20 +87,14 @@ fn every_kernel_gives_the_oracles_integers() {
 fn the_oracle_multiplies_matrices() {
     let (rows, depth, columns) = (3, 5, 18);
     let mut numbers = Numbers(1);
-    let right: Vec<i8> = (0..depth * columns).map(|_| (numbers.below(255) as i32 - 127) as i8).collect();
+    let right: Vec<i8> = (0..depth * columns).map(|_| (numbers.below(256) as i32 - 128) as i8).collect();
     let panels = Panels::pack(&right, depth, columns);
-    let left: Vec<u8> = (0..ROW_STEP * 64).map(|_| numbers.below(256) as u8).collect();
-    for (sign, value) in [
-        (Sign::Signed, (|byte: u8| i32::from(byte.cast_signed())) as fn(u8) -> i32),
-        (Sign::Unsigned, (|byte: u8| i32::from(byte)) as fn(u8) -> i32),
-    ] {
-        let got = product(&scalar::Scalar, (&left, 64, rows, sign), panels.part(0, 2));
-        for row in 0..rows {
-            for column in 0..columns {
-                let expected: i32 =
-                    (0..depth).map(|k| value(left[row * 64 + k]) * i32::from(right[k * columns + column])).sum();
-                assert_eq!(got[row * 32 + column], expected, "{sign:?} {row} {column}");
-            }
+    let left: Vec<u8> = (0..ROW_STEP * 64).map(|_| (numbers.below(255) as i32 - 127) as u8).collect();
+    let got = product(&scalar::Scalar, (&left, 64, rows), panels.part(0, 2));
+    for row in 0..rows {
+        for column in 0..columns {
+            let of = |k: usize| i32::from(left[row * 64 + k].cast_signed()) * i32::from(right[k * columns + column]);
+            assert_eq!(got[row * 32 + column], (0..depth).map(of).sum::<i32>(), "{row} {column}");
         }
     }
 }
@@ -285,74 +278,87 @@ fn every_lane_set_weighs_values_by_a_softmax() {
     }
     for_each_lane_set(|name, lanes| {
         let mut numbers = Numbers(7);
-        for (rows, width, encoding, blocks) in [
-            (1usize, 16, 0, vec![(64, 1)]),
-            (17, 48, 0x80, vec![(64, 64), (64, 5)]),
-            (32, 32, 0, vec![(128, 128), (128, 100), (64, 33)]),
-            (64, 16, 0x80, vec![(128, 128), (128, 1)]),
+        for (rows, width, blocks) in [
+            (16usize, 16, vec![(64, 1)]),
+            (32, 48, vec![(64, 64), (64, 5)]),
+            (32, 32, vec![(128, 128), (128, 102), (64, 33)]),
+            (64, 16, vec![(128, 128), (128, 1)]),
         ] {
-            let vectors = rows.next_multiple_of(16);
-            let query_scales: Vec<f32> = (0..vectors).map(|_| (1.5 + numbers.float()) / 64.0).collect();
-            let (mut largest, mut total) = (vec![LEAST; vectors], vec![0.0; vectors]);
-            let (mut keep, mut gain) = (vec![0.0; vectors], vec![0.0; vectors]);
-            let mut out = vec![0.0; rows * width];
+            // Queries of a row, of which the last ones are none.
+            let stride = rows + 16;
+            let query_scales: Vec<f32> = (0..rows).map(|_| (1.5 + numbers.float()) / 64.0).collect();
+            let (mut largest, mut total) = (vec![LEAST; rows], vec![0.0; rows]);
+            let (mut keep, mut gain) = (vec![0.0; rows], vec![0.0; rows]);
+            let mut gathered = vec![0.0; width * stride];
             let mut seen: Vec<Vec<Seen>> = (0..rows).map(|_| Vec::new()).collect();
             // (keys, width)
             let mut seen_values: Vec<Vec<f64>> = Vec::new();
             for (keys, valid) in blocks {
-                let key_scales: Vec<f32> = (0..keys).map(|_| (1.5 + numbers.float()) / 64.0).collect();
-                // The first rows attend to all alike, the last ones to few.
-                let scores: Vec<i32> = (0..rows * keys)
+                let key_scales: Vec<f32> = (0..valid).map(|_| (1.5 + numbers.float()) / 64.0).collect();
+                // The first queries attend to all alike, the last ones to few. What lies behind them is not looked at.
+                let scores: Vec<i32> = (0..valid * stride)
                     .map(|at| {
-                        let exponent = numbers.float() * [0.1, 2.0, 6.0, 20.0][at / keys * 4 / rows];
-                        (exponent / key_scales[at % keys] / query_scales[at / keys]) as i32
+                        let (k, r) = (at / stride, at % stride);
+                        let Some(of_query) = query_scales.get(r) else { return i32::MAX };
+                        let exponent = numbers.float() * [0.1, 2.0, 6.0, 20.0][r * 4 / rows];
+                        (exponent / key_scales[k] / of_query) as i32
                     })
                     .collect();
-                let mut weights = vec![7; rows * keys];
+                let (mut panels, mut weight_sums) = (vec![7; rows * keys], vec![7; rows]);
                 lanes.run(Softmax {
-                    scores: &scores,
-                    keys,
-                    valid,
-                    rows,
+                    scores: &mut scores.clone(),
+                    stride,
                     query_scales: &query_scales,
                     key_scales: &key_scales,
-                    weights: &mut weights,
-                    encoding,
-                    state: RowState { largest: &mut largest, total: &mut total, keep: &mut keep, gain: &mut gain },
+                    weights: &mut panels,
+                    sums: &mut weight_sums,
+                    state: QueryState { largest: &mut largest, total: &mut total, keep: &mut keep, gain: &mut gain },
                 });
-                weights.iter_mut().for_each(|weight| *weight ^= encoding);
+                let at = |k: usize, r: usize| panels[r / 16 * 16 * keys + k / 4 * 64 + r % 16 * 4 + k % 4];
                 for (r, seen) in seen.iter_mut().enumerate() {
-                    let (scores, weights) = (&scores[r * keys..][..keys], &weights[r * keys..][..keys]);
-                    let exponent =
-                        |k: usize| f64::from(scores[k]) * f64::from(key_scales[k]) * f64::from(query_scales[r]);
+                    let sum: i32 = (0..keys).map(|k| i32::from(at(k, r))).sum();
+                    assert_eq!(weight_sums[r], sum, "{name}, {rows} queries, the sum of {r}");
+                    let exponent = |k: usize| {
+                        f64::from(scores[k * stride + r]) * f64::from(key_scales[k]) * f64::from(query_scales[r])
+                    };
                     let of_block = (0..valid).map(exponent).fold(f64::MIN, f64::max);
-                    for (k, weight) in weights.iter().enumerate() {
-                        let what = format!("{name}, row {r} of {rows}, key {k}, {valid} valid of {keys}");
-                        let expected = if k < valid { 255.0 * (exponent(k) - of_block).exp2() } else { 0.0 };
-                        let tolerance = if k < valid { OF_LEVEL * expected + OF_ROUNDING } else { 0.0 };
-                        close(&what, f32::from(*weight), expected, tolerance);
+                    for k in 0..valid {
+                        let what = format!("{name}, query {r} of {rows}, key {k}, {valid} valid of {keys}");
+                        let weight = i32::from(at(k, r)) + 128;
+                        let expected = 255.0 * (exponent(k) - of_block).exp2();
+                        close(&what, weight as f32, expected, OF_LEVEL * expected + OF_ROUNDING);
+                        seen.push(Seen { exponent: exponent(k), of_block, weight: weight as u8 });
                     }
-                    seen.extend((0..valid).map(|k| Seen { exponent: exponent(k), of_block, weight: weights[k] }));
                 }
-                let values: Vec<i32> = (0..keys * width).map(|_| numbers.below(255) as i32 - 127).collect();
-                let column_scales: Vec<f32> = (0..width).map(|_| 1.5 + numbers.float()).collect();
-                let value = |k: usize, c: usize| f64::from(values[k * width + c]) * f64::from(column_scales[c]);
+                // Values of keys that there are not are 0.
+                let values: Vec<i32> = (0..keys * width)
+                    .map(|at| if at < valid * width { numbers.below(255) as i32 - 127 } else { 0 })
+                    .collect();
+                let scales: Vec<f32> = (0..width).map(|_| 1.5 + numbers.float()).collect();
+                let value = |k: usize, c: usize| f64::from(values[k * width + c]) * f64::from(scales[c]);
                 seen_values.extend((0..valid).map(|k| (0..width).map(|c| value(k, c)).collect()));
-                let sum = |r: usize, c: usize| {
-                    (0..keys).map(|k| i32::from(weights[r * keys + k]) * values[k * width + c]).sum::<i32>()
-                };
-                let sums: Vec<i32> = (0..rows * width).map(|at| sum(at / width, at % width)).collect();
+                let sums: Vec<i32> = (0..width * stride)
+                    .map(|to| match (to / stride, to % stride) {
+                        (c, r) if r < rows => (0..keys).map(|k| i32::from(at(k, r)) * values[k * width + c]).sum(),
+                        _ => i32::MAX,
+                    })
+                    .collect();
+                let offset =
+                    |c: usize| 128.0 * (0..keys).map(|k| values[k * width + c]).sum::<i32>() as f32 * scales[c];
                 lanes.run(Gather {
                     sums: &sums,
-                    width,
-                    rows,
+                    stride,
                     keep: &keep,
                     gain: &gain,
-                    column_scales: &column_scales,
-                    out: &mut out,
+                    scales: &scales,
+                    offsets: &(0..width).map(offset).collect::<Vec<f32>>(),
+                    out: &mut gathered,
                 });
             }
-            lanes.run(Divide { values: &mut out, width, rows, totals: &total });
+            assert!(gathered.chunks_exact(stride).all(|row| row[rows..] == [0.0; 16]), "{name}: what lies behind");
+            let mut out = vec![7.0; rows * width];
+            total.resize(stride, 1.0);
+            lanes.run(Divide { gathered: &gathered, stride, totals: &total, out: &mut out, width });
             for (at, got) in out.iter().enumerate() {
                 let (seen, values) = (&seen[at / width], seen_values.iter().map(|values| values[at % width]));
                 let what = format!("{name}, {rows} x {width}, at {}, {}", at / width, at % width);
@@ -361,7 +367,10 @@ fn every_lane_set_weighs_values_by_a_softmax() {
                 // But for floats' rounding, it is what the bytes make of the values.
                 let given: Vec<f64> = seen.iter().map(|seen| f64::from(seen.weight) * gain(seen)).collect();
                 let (expected, _) = weighted_mean(&given, values.clone());
-                close(&what, *got, expected, 1e-5 * weighted_mean(&given, values.clone().map(f64::abs)).0);
+                // A weight less 128 and what comes back of that are numbers of the size of 128.
+                let size = |of: &Seen| (f64::from(of.weight) + 128.0) * gain(of);
+                let sizes: f64 = seen.iter().zip(values.clone()).map(|(seen, value)| size(seen) * value.abs()).sum();
+                close(&what, *got, expected, 1e-6 * sizes / given.iter().sum::<f64>());
                 // And that is not far from what exact weights make of them.
                 let exact: Vec<f64> = seen.iter().map(|seen| (seen.exponent - most).exp2()).collect();
                 let (expected, total) = weighted_mean(&exact, values.clone());
@@ -373,26 +382,57 @@ fn every_lane_set_weighs_values_by_a_softmax() {
     });
 }
 
-/// Lanes that look weights up have no other use for this.
 #[test]
-fn every_lane_set_stores_unsigned_bytes() {
-    struct StoreUnsigned<'a>(&'a [f32], &'a mut [u8], u8);
-    impl Pass for StoreUnsigned<'_> {
+fn a_query_of_zeros_weighs_what_there_is_alike() {
+    for_each_lane_set(|name, lanes| {
+        let (mut largest, mut total, mut keep, mut gain) = ([LEAST; 16], [0.0; 16], [0.0; 16], [0.0; 16]);
+        let (mut weights, mut sums) = ([7; 16 * 64], [7; 16]);
+        lanes.run(Softmax {
+            scores: &mut [0; 5 * 16],
+            stride: 16,
+            query_scales: &[f32::MIN_POSITIVE; 16],
+            key_scales: &[1.0; 5],
+            weights: &mut weights,
+            sums: &mut sums,
+            state: QueryState { largest: &mut largest, total: &mut total, keep: &mut keep, gain: &mut gain },
+        });
+        assert!(total.iter().all(|total| (total / (5.0 * 255.0) - 1.0).abs() < 1e-5), "{name}: {total:?}");
+        // Two fours of keys are weighed, three of them by nothing.
+        let expected = |at: usize| {
+            if at < 64 || at < 128 && at.is_multiple_of(4) {
+                127
+            } else if at < 128 {
+                -128
+            } else {
+                0
+            }
+        };
+        assert!(weights.iter().enumerate().all(|(at, weight)| *weight == expected(at)), "{name}: {weights:?}");
+    });
+}
+
+#[test]
+fn every_lane_set_transposes() {
+    struct Transpose<'a>(&'a [f32], &'a mut [f32]);
+    impl Pass for Transpose<'_> {
         type Output = ();
 
         #[inline(always)]
         fn run<L: Lanes>(self) {
-            L::store_unsigned([0, 1, 2, 3].map(|i| L::load(&self.0[16 * i..])), self.1, self.2);
+            let mut rows = [L::splat(0.0); 16];
+            for (row, from) in rows.iter_mut().zip(self.0.chunks_exact(16)) {
+                *row = L::load(from);
+            }
+            for (row, to) in L::transpose(rows).into_iter().zip(self.1.chunks_exact_mut(16)) {
+                row.store(to);
+            }
         }
     }
     for_each_lane_set(|name, lanes| {
-        let halves: Vec<f32> = (0..512).map(|half| half.min(510) as f32 / 2.0).collect();
-        for (numbers, encoding) in halves.chunks_exact(64).zip([0, 0x80].into_iter().cycle()) {
-            let mut bytes = [7; 64];
-            lanes.run(StoreUnsigned(numbers, &mut bytes, encoding));
-            let expected: Vec<u8> = numbers.iter().map(|v| v.round_ties_even() as u8 ^ encoding).collect();
-            assert_eq!(bytes[..], expected[..], "{name}: {numbers:?}");
-        }
+        let from: Vec<f32> = (0..256).map(|at| at as f32).collect();
+        let mut to = vec![0.0; 256];
+        lanes.run(Transpose(&from, &mut to));
+        assert!(to.iter().enumerate().all(|(at, got)| *got == from[at % 16 * 16 + at / 16]), "{name}: {to:?}");
     });
 }
 

@@ -8,12 +8,12 @@ use std::f32::consts::LOG2_E;
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
 use crate::embed::kernels::passes::{
-    Before, Divide, Finish, Gather, LEAST, MAX_KEYS, QuantizeColumns, QuantizeRows, RowState, Softmax, Then,
+    Before, CENTRE, Divide, Finish, Gather, LEAST, MAX_KEYS, QuantizeColumns, QuantizeRows, QueryState, Softmax, Then,
 };
-use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Right, Sign};
+use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Right};
 
 /// From so many tokens on, blocks are larger: they cost less for each key, but keep fewer threads busy.
-const MANY_TOKENS: usize = 512;
+const MANY_TOKENS: usize = 200;
 /// Queries that are worked on together.
 const QUERIES: usize = 32;
 
@@ -76,22 +76,24 @@ impl Rows<'_> {
 }
 
 /// Some tokens' queries, keys and values of all heads as bytes; `keys` is their number rounded up to [`DEPTH_STEP`].
+///
+/// Keys and values are left matrices, encoded for the kernel; queries become a right one when it is known which are asked.
 #[derive(Default)]
 struct Block {
-    /// (heads, keys, depth), encoded for the kernel
+    /// (heads, keys, depth)
     queries: Aligned<u8>,
     /// (heads, keys), with what makes of scores exponents of 2
     query_scales: Aligned<f32>,
-    /// (heads, panels of keys, depth / 4, 16, 4)
-    keys: Aligned<i8>,
+    /// (heads, keys, depth)
+    keys: Aligned<u8>,
     /// (heads, keys)
     key_scales: Aligned<f32>,
-    key_sums: Aligned<i32>,
-    /// (heads, panels of width, keys / 4, 16, 4)
-    values: Aligned<i8>,
+    /// (heads, width, keys)
+    values: Aligned<u8>,
     /// (heads, width)
     value_scales: Aligned<f32>,
-    value_sums: Aligned<i32>,
+    /// (heads, width): what weights that are [`CENTRE`] less lack
+    value_offsets: Aligned<f32>,
 }
 
 /// Where things lie in the blocks of one frame.
@@ -216,63 +218,49 @@ impl Attention {
         let (inputs, rows) = (self.qkv.inputs, input.len() / self.qkv.inputs);
         let keys = rows.next_multiple_of(DEPTH_STEP);
         let left = self.qkv.quantize(engaged, (input, inputs), rows, left, scales, row);
+        let encoding = engaged.encoding();
         let queries = block.queries.at_least(heads * keys * depth);
         let query_scales = block.query_scales.at_least(heads * keys);
-        let key_panels = block.keys.at_least(heads * keys * depth);
+        let own_keys = block.keys.at_least(heads * keys * depth);
         let key_scales = block.key_scales.at_least(heads * keys);
-        let key_sums = block.key_sums.at_least(heads * keys);
-        let value_panels = block.values.at_least(heads * keys * width);
+        let values = block.values.at_least(heads * keys * width);
         let value_scales = block.value_scales.at_least(heads * width);
-        let value_sums = block.value_sums.at_least(heads * width);
+        let value_offsets = block.value_offsets.at_least(heads * width);
         let floats = floats.at_least(keys * width);
-        let bytes = second.at_least(keys * depth);
+        let bytes = second.at_least(keys * width);
         let row = row.at_least(depth);
         for head in 0..heads {
-            self.product(engaged, left, scales, sums, head * width, floats);
-            engaged.run(QuantizeRows {
-                input: floats,
-                input_stride: width,
-                width,
-                rows,
-                before: Before::Nothing,
-                out: &mut queries[head * keys * depth..],
-                stride: depth,
-                encoding: engaged.encoding(Sign::Signed),
-                scales: &mut query_scales[head * keys..],
-                row,
-            });
+            let of_queries = (&mut *queries, &mut *query_scales, 0);
+            let of_keys = (&mut *own_keys, &mut *key_scales, encoding);
+            for (part, (bytes, scales_out, encoding)) in [of_queries, of_keys].into_iter().enumerate() {
+                self.product(engaged, left, scales, sums, (part * heads + head) * width, floats);
+                engaged.run(QuantizeRows {
+                    input: floats,
+                    input_stride: width,
+                    width,
+                    rows,
+                    before: Before::Nothing,
+                    out: &mut bytes[head * keys * depth..],
+                    stride: depth,
+                    encoding,
+                    scales: &mut scales_out[head * keys..],
+                    row,
+                });
+            }
             query_scales[head * keys..][..rows].iter_mut().for_each(|scale| *scale *= self.scale * LOG2_E);
 
-            self.product(engaged, left, scales, sums, (heads + head) * width, floats);
-            bytes[rows * depth..].fill(0);
-            let key_scales = &mut key_scales[head * keys..][..keys];
-            key_scales[rows..].fill(0.0);
-            engaged.run(QuantizeRows {
-                input: floats,
-                input_stride: width,
-                width,
-                rows,
-                before: Before::Nothing,
-                out: bytes,
-                stride: depth,
-                encoding: 0,
-                scales: key_scales,
-                row,
-            });
-            pack_keys(bytes, depth, &mut key_panels[head * keys * depth..], &mut key_sums[head * keys..][..keys]);
-
             self.product(engaged, left, scales, sums, (2 * heads + head) * width, floats);
-            let bytes = &mut bytes[..keys * width];
+            let value_scales = &mut value_scales[head * width..][..width];
+            engaged.run(QuantizeColumns { input: floats, width, rows, out: bytes, scales: value_scales });
             bytes[rows * width..].fill(0);
-            engaged.run(QuantizeColumns {
-                input: floats,
-                width,
-                rows,
-                out: bytes,
-                scales: &mut value_scales[head * width..],
-            });
-            let panels = &mut value_panels[head * keys * width..][..keys * width];
-            pack_values(bytes, width, panels, &mut value_sums[head * width..][..width]);
+            let values = &mut values[head * keys * width..][..keys * width];
+            turn(bytes, width, values);
+            let rows = values.chunks_exact_mut(keys).zip(value_scales.iter().zip(&mut value_offsets[head * width..]));
+            for (row, (scale, offset)) in rows {
+                let sum: i32 = row.iter().map(|byte| i32::from(byte.cast_signed())).sum();
+                *offset = CENTRE * sum as f32 * scale;
+                row.iter_mut().for_each(|byte| *byte ^= encoding);
+            }
         }
     }
 
@@ -319,67 +307,62 @@ fn attend(
     out: &mut [f32],
 ) {
     let Layout { block, sizes: AttentionSizes { width, .. }, depth, .. } = layout;
-    let Scratch { left, second, scales, sums, state, .. } = scratch;
+    let Scratch { left, panels, scales, sums, state, .. } = scratch;
     let rows = QUERIES.min(tokens.count() - from);
-    let (bytes, query_scales) = (left.at_least(QUERIES * depth), scales.at_least(QUERIES));
+    let padded = rows.next_multiple_of(PANEL);
+    let (bytes, query_scales) = (left.at_least(padded * depth), scales.at_least(padded));
+    bytes[rows * depth..].fill(0);
+    query_scales[rows..].fill(1.0);
     for (row, (bytes, scale)) in bytes.chunks_exact_mut(depth).zip(&mut *query_scales).take(rows).enumerate() {
         let token = tokens.token(from + row);
         let (own, at) = (&blocks[token / block], head * layout.keys(token / block) + token % block);
         bytes.copy_from_slice(&own.queries[at * depth..][..depth]);
         *scale = own.query_scales[at];
     }
-    let queries = Left { bytes, stride: depth, rows, sign: Sign::Signed };
-    let (largest, rest) = state.at_least(4 * QUERIES).split_at_mut(QUERIES);
-    let (total, rest) = rest.split_at_mut(QUERIES);
-    let (keep, gain) = rest.split_at_mut(QUERIES);
+    let (queries, weights) = panels.at_least(padded * (depth + block)).split_at_mut(padded * depth);
+    let (all_sums, scores) = sums.at_least(padded * (2 + block.max(width))).split_at_mut(2 * padded);
+    let (query_sums, weight_sums) = all_sums.split_at_mut(padded);
+    pack(bytes, depth, queries, query_sums);
+    let queries = Right { panels: queries, sums: query_sums, depth };
+    let (largest, rest) = state.at_least((4 + width) * padded).split_at_mut(padded);
+    let (total, rest) = rest.split_at_mut(padded);
+    let (keep, rest) = rest.split_at_mut(padded);
+    let (gain, gathered) = rest.split_at_mut(padded);
     largest.fill(LEAST);
     total.fill(0.0);
-    out.fill(0.0);
-    let weights = second.at_least(QUERIES * block);
-    let encoding = engaged.encoding(Sign::Unsigned);
+    gathered.fill(0.0);
     for (index, block) in blocks.iter().enumerate() {
         let (valid, keys) = (layout.valid(index), layout.keys(index));
-        let right = Right {
-            panels: &block.keys[head * keys * depth..][..keys * depth],
-            sums: &block.key_sums[head * keys..][..keys],
-            depth,
-        };
-        let scores = sums.at_least(QUERIES * keys);
-        engaged.multiply(queries, right, scores, keys);
+        let own = Left { bytes: &block.keys[head * keys * depth..][..keys * depth], stride: depth, rows: valid };
+        engaged.multiply(own, queries, scores, padded);
+        let weights = &mut weights[..padded * keys];
         engaged.run(Softmax {
             scores,
-            keys,
-            valid,
-            rows,
+            stride: padded,
             query_scales,
-            key_scales: &block.key_scales[head * keys..][..keys],
+            key_scales: &block.key_scales[head * keys..][..valid],
             weights,
-            encoding,
-            state: RowState { largest, total, keep, gain },
+            sums: weight_sums,
+            state: QueryState { largest, total, keep, gain },
         });
-        let left = Left { bytes: weights, stride: keys, rows, sign: Sign::Unsigned };
-        let right = Right {
-            panels: &block.values[head * keys * width..][..keys * width],
-            sums: &block.value_sums[head * width..][..width],
-            depth: keys,
-        };
-        let gathered = sums.at_least(QUERIES * width);
-        engaged.multiply(left, right, gathered, width);
+        let values = Left { bytes: &block.values[head * keys * width..][..keys * width], stride: keys, rows: width };
+        engaged.multiply(values, Right { panels: weights, sums: weight_sums, depth: keys }, scores, padded);
         engaged.run(Gather {
-            sums: gathered,
-            width,
-            rows,
+            sums: scores,
+            stride: padded,
             keep,
             gain,
-            column_scales: &block.value_scales[head * width..][..width],
-            out,
+            scales: &block.value_scales[head * width..][..width],
+            offsets: &block.value_offsets[head * width..][..width],
+            out: gathered,
         });
     }
-    engaged.run(Divide { values: out, width, rows, totals: total });
+    let out = &mut out[..padded * width];
+    engaged.run(Divide { gathered, stride: padded, totals: total, out, width });
 }
 
-/// Keys as the columns of a right matrix, (keys, depth) bytes to panels; their sums.
-fn pack_keys(bytes: &[u8], depth: usize, panels: &mut [i8], sums: &mut [i32]) {
+/// Rows, (columns, depth) bytes, as the columns of a right matrix: to panels, and their sums.
+fn pack(bytes: &[u8], depth: usize, panels: &mut [i8], sums: &mut [i32]) {
     for (panel, (rows, sums)) in
         panels.chunks_exact_mut(PANEL * depth).zip(bytes.chunks_exact(PANEL * depth).zip(sums.chunks_exact_mut(PANEL)))
     {
@@ -392,20 +375,27 @@ fn pack_keys(bytes: &[u8], depth: usize, panels: &mut [i8], sums: &mut [i32]) {
     }
 }
 
-/// Values as the rows of a right matrix, (keys, width) bytes to panels; the sums of its columns.
-fn pack_values(bytes: &[u8], width: usize, panels: &mut [i8], sums: &mut [i32]) {
-    let keys = bytes.len() / width;
-    sums.fill(0);
-    for (k, four) in bytes.chunks_exact(4 * width).enumerate() {
-        let (a, rest) = four.split_at(width);
-        let (b, rest) = rest.split_at(width);
-        let (c, d) = rest.split_at(width);
-        for at in (0..width).step_by(PANEL) {
-            let to = &mut panels[at * keys + k * 4 * PANEL..][..4 * PANEL];
-            for (column, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let numbers = [a, b, c, d].map(|row| row[at + column].cast_signed());
-                *to = numbers;
-                sums[at + column] += numbers.map(i32::from).iter().sum::<i32>();
+/// Turns a matrix of bytes round: (rows, width) to (width, rows), both multiples of 8. Eight by eight bytes are eight words,
+/// in which halves, quarters and eighths that lie across from one another change places.
+fn turn(bytes: &[u8], width: usize, out: &mut [u8]) {
+    let rows = bytes.len() / width;
+    for row in (0..rows).step_by(8) {
+        for column in (0..width).step_by(8) {
+            let word = |i: usize| &bytes[(row + i) * width + column..][..8];
+            let mut words: [u64; 8] = std::array::from_fn(|i| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(word(i));
+                u64::from_le_bytes(bytes)
+            });
+            for (step, mask) in [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {
+                for i in (0..8).filter(|i| i & step == 0) {
+                    let moved = (words[i] >> (8 * step) ^ words[i + step]) & mask;
+                    words[i] ^= moved << (8 * step);
+                    words[i + step] ^= moved;
+                }
+            }
+            for (i, word) in words.into_iter().enumerate() {
+                out[(column + i) * rows + row..][..8].copy_from_slice(&word.to_le_bytes());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::workers::{Scratch, Workers};
 use crate::embed::kernels::passes::{self, Finish, Norm, NormRows, QuantizeRows, Then};
-use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Panels, ROW_STEP, Sign};
+use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Panels, ROW_STEP};
 
 /// Rows that are worked on together: they stay in the second cache while the weights pass by.
 pub const ROWS: usize = 64;
@@ -138,11 +138,11 @@ impl Linear {
             },
             out: bytes,
             stride,
-            encoding: engaged.encoding(Sign::Signed),
+            encoding: engaged.encoding(),
             scales: scales.at_least(padded),
             row: row.at_least(stride),
         });
-        Left { bytes, stride, rows, sign: Sign::Signed }
+        Left { bytes, stride, rows }
     }
 
     /// The products of all columns to `out`, (rows, outputs).

@@ -21,8 +21,10 @@ pub struct Workers {
 pub struct Scratch {
     /// Rows as bytes: (rows, depth)
     pub left: Aligned<u8>,
-    /// Weights of attention, or the rows of a second product.
+    /// Values of attention before they are turned, or the rows of a second product.
     pub second: Aligned<u8>,
+    /// Queries and weights of attention as right matrices.
+    pub panels: Aligned<i8>,
     /// Scales of rows.
     pub scales: Aligned<f32>,
     /// (rows, columns) of a product.
