@@ -229,6 +229,39 @@ impl Lanes for Ymm {
         }
     }
 
+    #[inline(always)]
+    fn pack(four: [Self; 4]) -> Self {
+        let [a, b, c, d] = four;
+        let halves = [[Ymm([a.0[0], b.0[0]]), Ymm([c.0[0], d.0[0]])], [Ymm([a.0[1], b.0[1]]), Ymm([c.0[1], d.0[1]])]];
+        // SAFETY: see above.
+        unsafe {
+            let ([low, high], [low2, high2]) = (words(&halves[0]), words(&halves[1]));
+            let (first, second) = (_mm256_packs_epi16(low, high), _mm256_packs_epi16(low2, high2));
+            Ymm([_mm256_castsi256_ps(side_by_side(first)), _mm256_castsi256_ps(side_by_side(second))])
+        }
+    }
+
+    #[inline(always)]
+    fn load_bytes(from: &[u8]) -> Self {
+        let from = from[..4 * LANES].as_ptr();
+        // SAFETY: see above.
+        unsafe {
+            let (low, high) = (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast()));
+            Ymm([_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)])
+        }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], encoding: u8) {
+        for (half, to) in self.0.into_iter().zip(to[..4 * LANES].as_chunks_mut::<32>().0) {
+            // SAFETY: see above.
+            unsafe {
+                let bytes = _mm256_xor_si256(_mm256_castps_si256(half), _mm256_set1_epi8(encoding.cast_signed()));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes);
+            }
+        }
+    }
+
     type Totals = [__m256i; 2];
 
     #[inline(always)]
@@ -248,15 +281,12 @@ impl Lanes for Ymm {
     #[inline(always)]
     fn store_weights(levels: [Self; 4], to: &mut [u8], mut totals: Self::Totals) -> Self::Totals {
         let [a, b, c, d] = weights(levels);
-        // Packing leaves four lanes of each of the four in a half of a half.
         let halves = [[Ymm([a.0[0], b.0[0]]), Ymm([c.0[0], d.0[0]])], [Ymm([a.0[1], b.0[1]]), Ymm([c.0[1], d.0[1]])]];
         for ((pair, to), total) in halves.iter().zip(to[..4 * LANES].as_chunks_mut::<32>().0).zip(&mut totals) {
             // SAFETY: see above.
             unsafe {
                 let [low, high] = words(pair);
-                let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-                let order = _mm256_broadcastsi128_si256(order);
-                let weights = _mm256_shuffle_epi8(_mm256_packus_epi16(low, high), order);
+                let weights = side_by_side(_mm256_packus_epi16(low, high));
                 let centred = _mm256_xor_si256(weights, _mm256_set1_epi8(CENTRED.cast_signed()));
                 _mm256_storeu_si256(to.as_mut_ptr().cast(), centred);
                 let pairs = _mm256_maddubs_epi16(weights, _mm256_set1_epi8(1));
@@ -277,6 +307,16 @@ unsafe fn words(pair: &[Ymm; 2]) -> [__m256i; 2] {
             _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)),
             _mm256_packs_epi32(_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d)),
         ]
+    }
+}
+
+/// Packing leaves four lanes of each of the four packed in a half: those of a lane are put side by side.
+#[inline(always)]
+unsafe fn side_by_side(bytes: __m256i) -> __m256i {
+    // SAFETY: the caller has the instructions.
+    unsafe {
+        let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(order))
     }
 }
 

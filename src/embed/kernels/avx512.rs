@@ -243,6 +243,33 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn pack(four: [Self; 4]) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let [a, b, c, d] = four;
+            let (a, b) = (_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
+            let (c, d) = (_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0));
+            let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            Zmm(_mm512_castsi512_ps(side_by_side(bytes)))
+        }
+    }
+
+    #[inline(always)]
+    fn load_bytes(from: &[u8]) -> Self {
+        // SAFETY: see above.
+        unsafe { Zmm(_mm512_castsi512_ps(_mm512_loadu_si512(from[..4 * LANES].as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], encoding: u8) {
+        // SAFETY: see above.
+        unsafe {
+            let bytes = _mm512_xor_si512(_mm512_castps_si512(self.0), _mm512_set1_epi8(encoding.cast_signed()));
+            _mm512_storeu_si512(to[..4 * LANES].as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
     fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
         let mut turned = rows;
         // SAFETY: see above.
@@ -301,13 +328,21 @@ impl Lanes for Zmm {
             let low = _mm512_permutex2var_epi8(t0.read_unaligned(), levels, t1.read_unaligned());
             let high = _mm512_permutex2var_epi8(t2.read_unaligned(), levels, t3.read_unaligned());
             let weights = _mm512_mask_blend_epi8(_mm512_movepi8_mask(levels), low, high);
-            // Packing left four lanes of each of the four in a quarter.
-            let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let weights = _mm512_shuffle_epi8(weights, _mm512_broadcast_i32x4(order));
+            let weights = side_by_side(weights);
             let centred = _mm512_xor_si512(weights, _mm512_set1_epi8(CENTRED.cast_signed()));
             _mm512_storeu_si512(to[..4 * LANES].as_mut_ptr().cast(), centred);
             _mm512_dpbusd_epi32(totals, weights, _mm512_set1_epi8(1))
         }
+    }
+}
+
+/// Packing leaves four lanes of each of the four packed in a quarter: those of a lane are put side by side.
+#[inline(always)]
+unsafe fn side_by_side(bytes: __m512i) -> __m512i {
+    // SAFETY: the caller has the instructions.
+    unsafe {
+        let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(order))
     }
 }
 

@@ -36,6 +36,12 @@ pub trait Lanes: Copy {
     fn largest(self) -> f32;
     /// Rounds 64 numbers in [-128, 127], ties to even, and XORs `encoding` onto their bytes.
     fn store_signed(four: [Self; 4], to: &mut [u8], encoding: u8);
+    /// Rounds four numbers of each lane, in [-128, 127], ties to even, and lays their bytes into it side by side.
+    fn pack(four: [Self; 4]) -> Self;
+    /// 64 bytes, four a lane.
+    fn load_bytes(from: &[u8]) -> Self;
+    /// The bytes of all lanes, `encoding` XORed onto each.
+    fn store_bytes(self, to: &mut [u8], encoding: u8);
     /// Turns a matrix of 16 by 16 round.
     #[inline(always)]
     fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
@@ -181,6 +187,27 @@ impl Lanes for Portable {
     fn store_signed(four: [Self; 4], to: &mut [u8], encoding: u8) {
         for (part, to) in four.iter().zip(to[..4 * LANES].chunks_exact_mut(LANES)) {
             part.0.iter().zip(to).for_each(|(v, to)| *to = (v.round_ties_even() as i8).cast_unsigned() ^ encoding);
+        }
+    }
+
+    #[inline(always)]
+    fn pack(four: [Self; 4]) -> Self {
+        let byte = |part: Portable, lane: usize| (part.0[lane].round_ties_even() as i8).cast_unsigned();
+        let [a, b, c, d] = four;
+        let lane = |i| u32::from_le_bytes([byte(a, i), byte(b, i), byte(c, i), byte(d, i)]);
+        Portable(std::array::from_fn(|i| f32::from_bits(lane(i))))
+    }
+
+    #[inline(always)]
+    fn load_bytes(from: &[u8]) -> Self {
+        let lanes = from[..4 * LANES].as_chunks::<4>().0;
+        Portable(std::array::from_fn(|i| f32::from_bits(u32::from_le_bytes(lanes[i]))))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], encoding: u8) {
+        for (lane, to) in self.0.iter().zip(to[..4 * LANES].as_chunks_mut::<4>().0) {
+            *to = lane.to_bits().to_le_bytes().map(|byte| byte ^ encoding);
         }
     }
 

@@ -18,6 +18,7 @@ mod i8mm;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub mod packing;
 mod panels;
 pub mod passes;
 mod scalar;

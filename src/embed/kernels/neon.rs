@@ -256,12 +256,38 @@ impl Lanes for Quad {
     fn store_signed(four: [Self; 4], to: &mut [u8], encoding: u8) {
         // SAFETY: see above.
         unsafe {
-            for (Quad(part), to) in four.into_iter().zip(to[..4 * LANES].as_chunks_mut::<LANES>().0) {
-                let [a, b, c, d] = part.map(|numbers| vreinterpretq_s16_s32(vcvtnq_s32_f32(numbers)));
-                // The lower halves are all there is to these numbers.
-                let (low, high) = (vuzp1q_s16(a, b), vuzp1q_s16(c, d));
-                let bytes = vqmovn_high_s16(vqmovn_s16(low), high);
-                store_bytes(vreinterpretq_u8_s8(bytes), to, encoding);
+            for (bytes, to) in signed(four).into_iter().zip(to[..4 * LANES].as_chunks_mut::<LANES>().0) {
+                store_bytes(bytes, to, encoding);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack(four: [Self; 4]) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let [a, b, c, d] = signed(four);
+            let [low, high] = [vzip1q_u8(a, b), vzip2q_u8(a, b)].map(|pairs| vreinterpretq_u16_u8(pairs));
+            let [low2, high2] = [vzip1q_u8(c, d), vzip2q_u8(c, d)].map(|pairs| vreinterpretq_u16_u8(pairs));
+            let fours =
+                [vzip1q_u16(low, low2), vzip2q_u16(low, low2), vzip1q_u16(high, high2), vzip2q_u16(high, high2)];
+            Quad(fours.map(|four| vreinterpretq_f32_u16(four)))
+        }
+    }
+
+    #[inline(always)]
+    fn load_bytes(from: &[u8]) -> Self {
+        let from = from[..4 * LANES].as_ptr();
+        // SAFETY: see above.
+        unsafe { Quad(from_fn(|i| vreinterpretq_f32_u8(vld1q_u8(from.add(16 * i))))) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], encoding: u8) {
+        // SAFETY: see above.
+        unsafe {
+            for (four, to) in self.0.into_iter().zip(to[..4 * LANES].as_chunks_mut::<LANES>().0) {
+                store_bytes(vreinterpretq_u8_f32(four), to, encoding);
             }
         }
     }
@@ -311,6 +337,18 @@ impl Lanes for Quad {
         }
         totals
     }
+}
+
+/// Rounds 64 numbers in [-128, 127] to bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+fn signed(four: [Quad; 4]) -> [uint8x16_t; 4] {
+    four.map(|Quad(part)| {
+        let [a, b, c, d] = part.map(|numbers| vreinterpretq_s16_s32(vcvtnq_s32_f32(numbers)));
+        // The lower halves are all there is to these numbers.
+        let (low, high) = (vuzp1q_s16(a, b), vuzp1q_s16(c, d));
+        vreinterpretq_u8_s8(vqmovn_high_s16(vqmovn_s16(low), high))
+    })
 }
 
 /// Rounds 64 numbers to bytes; what lies below 0 becomes 0, what lies above 255 (and below 2^16) 255.

@@ -16,7 +16,7 @@ pub const WEIGHT_LEVELS: f32 = 255.0;
 /// of a weight, less than what the rounding of queries and keys is worth.
 pub const WEIGHT_STEPS: f32 = 28.0;
 /// Numbers that are stored as bytes at once.
-const STEP: usize = 4 * LANES;
+pub const STEP: usize = 4 * LANES;
 
 /// LayerNorm's constants.
 #[derive(Clone, Copy)]
@@ -196,54 +196,6 @@ impl Pass for NormRows<'_> {
             let [found, ..] = moments::<L>([&*from; TOGETHER], self.norm.epsilon);
             normalise::<L>(from, self.norm, found, row);
             from.copy_from_slice(row);
-        }
-    }
-}
-
-/// Quantizes columns, each with a scale of its own: (rows, width) floats to signed bytes.
-pub struct QuantizeColumns<'a> {
-    /// (rows, width)
-    pub input: &'a [f32],
-    pub width: usize,
-    pub rows: usize,
-    /// (rows, width)
-    pub out: &'a mut [u8],
-    /// (width): what a column's numbers are to be multiplied with.
-    pub scales: &'a mut [f32],
-}
-
-impl Pass for QuantizeColumns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let QuantizeColumns { input, width, rows, out, scales } = self;
-        let mut at = 0;
-        while at < width {
-            // Up to 64 columns together; those of a last, narrower part are stored with others beside them.
-            let wide = (width - at).min(STEP);
-            let mut most = [L::splat(0.0); 4];
-            for r in 0..rows {
-                for (i, most) in most.iter_mut().enumerate().take(wide / LANES) {
-                    *most = most.max(L::load(&input[r * width + at + i * LANES..]).abs());
-                }
-            }
-            let mut inverse = [L::splat(0.0); 4];
-            for i in 0..wide / LANES {
-                let scale = most[i].mul(L::splat(1.0 / LEVELS)).max(L::splat(f32::MIN_POSITIVE));
-                scale.store(&mut scales[at + i * LANES..]);
-                inverse[i] = L::splat(1.0).div(scale);
-            }
-            let mut bytes = [0u8; STEP];
-            for r in 0..rows {
-                let mut four = [L::splat(0.0); 4];
-                for i in 0..wide / LANES {
-                    four[i] = L::load(&input[r * width + at + i * LANES..]).mul(inverse[i]);
-                }
-                L::store_signed(four, &mut bytes, 0);
-                out[r * width + at..][..wide].copy_from_slice(&bytes[..wide]);
-            }
-            at += wide;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every kernel against the oracle, and every set of lanes against plain arithmetic in f64.
 
 use super::lanes::Lanes;
+use super::packing::*;
 use super::passes::*;
 use super::*;
 
@@ -149,19 +150,50 @@ fn every_lane_set_quantizes_rows() {
 }
 
 #[test]
-fn every_lane_set_quantizes_columns() {
+fn every_lane_set_quantizes_values() {
     for_each_lane_set(|name, lanes| {
         let mut numbers = Numbers(3);
-        for (width, rows) in [(16, 1), (48, 9), (64, 64), (80, 5), (144, 33)] {
+        for (width, rows, encoding) in [(16, 1, 0), (48, 9, 0x80), (64, 64, 0x80), (80, 66, 0), (32, 128, 0)] {
+            let keys = usize::next_multiple_of(rows, 64);
             let mut input = uneven(&mut numbers, rows * width);
             input.iter_mut().skip(width - 1).step_by(width).for_each(|v| *v = 0.0);
-            let (mut out, mut scales) = (vec![0; rows * width], vec![0.0; width]);
-            lanes.run(QuantizeColumns { input: &input, width, rows, out: &mut out, scales: &mut scales });
-            for (c, scale) in scales.iter().enumerate() {
+            let (mut out, mut scales, mut offsets) = (vec![7; width * keys], vec![7.0; width], vec![7.0; width]);
+            lanes.run(QuantizeValues {
+                input: &input,
+                width,
+                rows,
+                out: &mut out,
+                keys,
+                encoding,
+                scales: &mut scales,
+                offsets: &mut offsets,
+            });
+            for (c, bytes) in out.chunks_exact(keys).enumerate() {
+                let what = format!("{name}, {rows} x {width}, column {c}");
                 let expected: Vec<f64> = input.iter().skip(c).step_by(width).map(|v| f64::from(*v)).collect();
-                let bytes = out.iter().skip(c).step_by(width).copied();
-                holds_quantized(&format!("{name}, {rows} x {width}, column {c}"), *scale, bytes, &expected);
+                let bytes: Vec<u8> = bytes.iter().map(|byte| byte ^ encoding).collect();
+                holds_quantized(&what, scales[c], bytes[..rows].iter().copied(), &expected);
+                assert!(bytes[rows..].iter().all(|byte| *byte == 0), "{what}: what fills it up");
+                let sum: i32 = bytes.iter().map(|byte| i32::from(byte.cast_signed())).sum();
+                let offset = 128.0 * f64::from(sum) * f64::from(scales[c]);
+                close(&what, offsets[c], offset, 1e-6 * offset.abs());
             }
+        }
+    });
+}
+
+#[test]
+fn every_lane_set_packs_columns() {
+    for_each_lane_set(|name, lanes| {
+        let mut numbers = Numbers(8);
+        for (depth, columns) in [(64, 16), (192, 48)] {
+            let matrix: Vec<i8> = (0..depth * columns).map(|_| (numbers.below(255) as i32 - 127) as i8).collect();
+            let bytes: Vec<u8> =
+                (0..columns * depth).map(|at| matrix[at % depth * columns + at / depth].cast_unsigned()).collect();
+            let (mut panels, mut sums) = (vec![7; depth * columns], vec![7; columns]);
+            lanes.run(PackColumns { bytes: &bytes, depth, panels: &mut panels, sums: &mut sums });
+            let expected = Panels::pack(&matrix, depth, columns);
+            assert!(expected.parts() == (&panels[..], &sums[..]), "{name}: {depth} x {columns}");
         }
     });
 }

@@ -7,8 +7,9 @@ use std::f32::consts::LOG2_E;
 
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
+use crate::embed::kernels::packing::{PackColumns, QuantizeValues};
 use crate::embed::kernels::passes::{
-    Before, CENTRE, Divide, Finish, Gather, LEAST, MAX_KEYS, QuantizeColumns, QuantizeRows, QueryState, Softmax, Then,
+    Before, Divide, Finish, Gather, LEAST, MAX_KEYS, QuantizeRows, QueryState, Softmax, Then,
 };
 use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Right};
 
@@ -212,7 +213,7 @@ impl Attention {
 
     /// Queries, keys and values of a block's tokens, from their rows of the residual stream.
     fn quantize(&self, engaged: &Engaged, scratch: &mut Scratch, layout: Layout, input: &[f32], block: &mut Block) {
-        let Scratch { left, second, scales, sums, floats, row, .. } = scratch;
+        let Scratch { left, scales, sums, floats, row, .. } = scratch;
         let AttentionSizes { heads, width, .. } = self.sizes;
         let depth = layout.depth;
         let (inputs, rows) = (self.qkv.inputs, input.len() / self.qkv.inputs);
@@ -227,7 +228,6 @@ impl Attention {
         let value_scales = block.value_scales.at_least(heads * width);
         let value_offsets = block.value_offsets.at_least(heads * width);
         let floats = floats.at_least(keys * width);
-        let bytes = second.at_least(keys * width);
         let row = row.at_least(depth);
         for head in 0..heads {
             let of_queries = (&mut *queries, &mut *query_scales, 0);
@@ -250,17 +250,16 @@ impl Attention {
             query_scales[head * keys..][..rows].iter_mut().for_each(|scale| *scale *= self.scale * LOG2_E);
 
             self.product(engaged, left, scales, sums, (2 * heads + head) * width, floats);
-            let value_scales = &mut value_scales[head * width..][..width];
-            engaged.run(QuantizeColumns { input: floats, width, rows, out: bytes, scales: value_scales });
-            bytes[rows * width..].fill(0);
-            let values = &mut values[head * keys * width..][..keys * width];
-            turn(bytes, width, values);
-            let rows = values.chunks_exact_mut(keys).zip(value_scales.iter().zip(&mut value_offsets[head * width..]));
-            for (row, (scale, offset)) in rows {
-                let sum: i32 = row.iter().map(|byte| i32::from(byte.cast_signed())).sum();
-                *offset = CENTRE * sum as f32 * scale;
-                row.iter_mut().for_each(|byte| *byte ^= encoding);
-            }
+            engaged.run(QuantizeValues {
+                input: floats,
+                width,
+                rows,
+                out: &mut values[head * keys * width..][..keys * width],
+                keys,
+                encoding,
+                scales: &mut value_scales[head * width..][..width],
+                offsets: &mut value_offsets[head * width..][..width],
+            });
         }
     }
 
@@ -322,7 +321,7 @@ fn attend(
     let (queries, weights) = panels.at_least(padded * (depth + block)).split_at_mut(padded * depth);
     let (all_sums, scores) = sums.at_least(padded * (2 + block.max(width))).split_at_mut(2 * padded);
     let (query_sums, weight_sums) = all_sums.split_at_mut(padded);
-    pack(bytes, depth, queries, query_sums);
+    engaged.run(PackColumns { bytes, depth, panels: queries, sums: query_sums });
     let queries = Right { panels: queries, sums: query_sums, depth };
     let (largest, rest) = state.at_least((4 + width) * padded).split_at_mut(padded);
     let (total, rest) = rest.split_at_mut(padded);
@@ -359,44 +358,4 @@ fn attend(
     }
     let out = &mut out[..padded * width];
     engaged.run(Divide { gathered, stride: padded, totals: total, out, width });
-}
-
-/// Rows, (columns, depth) bytes, as the columns of a right matrix: to panels, and their sums.
-fn pack(bytes: &[u8], depth: usize, panels: &mut [i8], sums: &mut [i32]) {
-    for (panel, (rows, sums)) in
-        panels.chunks_exact_mut(PANEL * depth).zip(bytes.chunks_exact(PANEL * depth).zip(sums.chunks_exact_mut(PANEL)))
-    {
-        for (column, (row, sum)) in rows.chunks_exact(depth).zip(sums).enumerate() {
-            *sum = row.iter().map(|byte| i32::from(byte.cast_signed())).sum();
-            for (four, to) in row.as_chunks::<4>().0.iter().zip(panel.as_chunks_mut::<{ 4 * PANEL }>().0) {
-                to[4 * column..][..4].copy_from_slice(&four.map(u8::cast_signed));
-            }
-        }
-    }
-}
-
-/// Turns a matrix of bytes round: (rows, width) to (width, rows), both multiples of 8. Eight by eight bytes are eight words,
-/// in which halves, quarters and eighths that lie across from one another change places.
-fn turn(bytes: &[u8], width: usize, out: &mut [u8]) {
-    let rows = bytes.len() / width;
-    for row in (0..rows).step_by(8) {
-        for column in (0..width).step_by(8) {
-            let word = |i: usize| &bytes[(row + i) * width + column..][..8];
-            let mut words: [u64; 8] = std::array::from_fn(|i| {
-                let mut bytes = [0; 8];
-                bytes.copy_from_slice(word(i));
-                u64::from_le_bytes(bytes)
-            });
-            for (step, mask) in [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {
-                for i in (0..8).filter(|i| i & step == 0) {
-                    let moved = (words[i] >> (8 * step) ^ words[i + step]) & mask;
-                    words[i] ^= moved << (8 * step);
-                    words[i + step] ^= moved;
-                }
-            }
-            for (i, word) in words.into_iter().enumerate() {
-                out[(column + i) * rows + row..][..8].copy_from_slice(&word.to_le_bytes());
-            }
-        }
-    }
 }

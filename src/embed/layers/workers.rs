@@ -21,7 +21,7 @@ pub struct Workers {
 pub struct Scratch {
     /// Rows as bytes: (rows, depth)
     pub left: Aligned<u8>,
-    /// Values of attention before they are turned, or the rows of a second product.
+    /// The rows of a second product.
     pub second: Aligned<u8>,
     /// Queries and weights of attention as right matrices.
     pub panels: Aligned<i8>,
