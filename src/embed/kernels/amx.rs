@@ -85,18 +85,15 @@ impl Kernel for Amx {
                     let b = right.panels.as_ptr().add(panel * PANEL * right.depth);
                     let b2 = if two_panels { b.add(PANEL * right.depth) } else { b };
                     let c = out.as_mut_ptr().add(row * stride + panel * PANEL);
+                    let (c2, stride2) = if two_panels { (c.add(PANEL), stride) } else { (nowhere.as_mut_ptr(), PANEL) };
                     let depth = right.depth / 64;
                     if two_rows {
                         let a2 = a.add(ROW_STEP * left.stride);
-                        let (c2, stride2) =
-                            if two_panels { (c.add(PANEL), stride) } else { (nowhere.as_mut_ptr(), PANEL) };
                         let c3 = c.add(ROW_STEP * stride);
                         let c4 = if two_panels { c3.add(PANEL) } else { nowhere.as_mut_ptr() };
                         let tiles = Tiles { a: [a, a2], b: [b, b2], c: [c, c2, c3, c4], depth };
                         four(tiles, left.stride, [4 * stride, 4 * stride2]);
                     } else {
-                        let (c2, stride2) =
-                            if two_panels { (c.add(PANEL), stride) } else { (nowhere.as_mut_ptr(), PANEL) };
                         let tiles = Tiles { a: [a, a], b: [b, b2], c: [c, c2, c, c2], depth };
                         two(tiles, left.stride, [4 * stride, 4 * stride2]);
                     }

@@ -93,7 +93,7 @@ struct Block {
     values: Aligned<u8>,
     /// (heads, width)
     value_scales: Aligned<f32>,
-    /// (heads, width): what weights that are [`CENTRE`] less lack
+    /// (heads, width): what comes back of the 128 that weights are stored less
     value_offsets: Aligned<f32>,
 }
 
