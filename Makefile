@@ -1,6 +1,7 @@
 # make demo          see it work: no camera, no download, no configuration
 # make test          every check; what a change must pass
 # make test-arm      the kernels for ARM, on emulated processors
+# make count-arm     the instructions that a frame takes on ARM's kernels
 # make test-sanitized the same kernels on this processor, under AddressSanitizer
 # make test-camera   the daemon against the kernel's virtual camera, in a virtual machine
 # make test-service  the service under systemd, in a virtual machine
@@ -22,7 +23,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build test check-code run-tests check-docs test-arm test-sanitized test-camera test-service bench run-bench deny install uninstall clean
+.PHONY: demo build test check-code run-tests check-docs test-arm count-arm test-sanitized test-camera test-service bench run-bench deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -64,6 +65,10 @@ test-arm:
 		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu $$processor -L /usr/aarch64-linux-gnu" \
 		cargo test --release --locked --target $(ARM) --manifest-path tests/arm/Cargo.toml --target-dir target/arm || exit 1; \
 	done
+
+count-arm:
+	scripts/setup.sh count
+	tests/arm/count.sh
 
 # What is unsafe in them is watched where it reads and writes. The compiler that is installed has the sanitizer, behind a switch.
 test-sanitized:

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the camera test (`camera`) or the test of
-# kernels for ARM (`arm`) need and what is not there yet: with apt-get where this user may, else it prints the line to run and
-# stops. Run again, it does nothing.
+# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the camera test (`camera`), the test of
+# kernels for ARM (`arm`) or the count of their instructions (`count`) need and what is not there yet: with apt-get where this
+# user may, else it prints the line to run and stops. Run again, it does nothing.
 set -euo pipefail
 
 purpose=${1:-build}
-case $purpose in build | test | bench | camera | arm) ;; *)
-    echo "usage: $0 build|test|bench|camera|arm" >&2
+case $purpose in build | test | bench | camera | arm | count) ;; *)
+    echo "usage: $0 build|test|bench|camera|arm|count" >&2
     exit 64
     ;;
 esac
@@ -50,11 +50,13 @@ look() {
         want python3 has python3 # The engines that this one is compared with come from PyPI.
         want python3-venv has_venv
     fi
-    if [ "$purpose" = arm ]; then
+    if [ "$purpose" = arm ] || [ "$purpose" = count ]; then
         want gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
         want libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so.6
-        want qemu-user-static has qemu-aarch64-static
     fi
+    if [ "$purpose" = arm ]; then want qemu-user-static has qemu-aarch64-static; fi
+    # What is linked statically loads no plugins.
+    if [ "$purpose" = count ]; then want qemu-user has qemu-aarch64; fi
     if [ "$purpose" = camera ]; then
         want qemu-system-x86 has qemu-system-x86_64
         want busybox-static has_static_busybox
@@ -99,7 +101,7 @@ if [ "$purpose" = test ]; then
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 fi
 
-if [ "$purpose" = arm ]; then
+if [ "$purpose" = arm ] || [ "$purpose" = count ]; then
     # A toolchain that did not come by rustup has it already, or the build says what is missing.
     if has rustup; then rustup target add aarch64-unknown-linux-gnu; fi
 fi

@@ -36,20 +36,23 @@ fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
             // The last one may be without a second: there is room for it.
             let rows = from_fn(|r| &left.bytes[(row + r) * left.stride..][..right.depth]);
             for (r, sums) in tile(rows, numbers).into_iter().enumerate() {
-                store(sums, &mut out[(row + r) * stride + panel * PANEL..]);
+                let out = &mut out[(row + r) * stride + panel * PANEL..][..PANEL];
+                // SAFETY: the 16 numbers are there.
+                unsafe { store(sums, out.as_mut_ptr()) }
             }
         }
     }
 }
 
 /// Stores a row's sums of 16 columns.
+///
+/// # Safety
+/// `to` is of 16 numbers.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn store(sums: [int32x4_t; 4], to: &mut [i32]) {
-    for (sum, to) in sums.into_iter().zip(to[..PANEL].as_chunks_mut::<4>().0) {
-        // SAFETY: the four numbers are there.
-        unsafe { vst1q_s32(to.as_mut_ptr(), sum) }
-    }
+pub(super) unsafe fn store([a, b, c, d]: [int32x4_t; 4], to: *mut i32) {
+    // SAFETY: as the caller says.
+    unsafe { vst1q_s32_x4(to, int32x4x4_t(a, b, c, d)) }
 }
 
 /// Four columns times both rows: eight numbers of each column, four in register `$p` and four in `$q`, times eight of
