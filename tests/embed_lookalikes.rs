@@ -1,5 +1,5 @@
-//! Graphs that look like attention and compute something else, or the same in other words: whatever becomes of them, they give
-//! what they gave.
+//! Graphs that look like attention and compute something else, or the same in other words: whatever becomes of them,
+//! they give what they gave.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl Attention<'_> {
     }
 }
 
-/// What is done to the first block, and whether it may still be taken for attention: if so, and it is, it must be right.
+/// What is done to the first block, and whether it may still be taken for attention.
 type Change = (&'static str, bool, fn(&mut Attention));
 
 const CHANGES: [Change; 8] = [

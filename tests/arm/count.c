@@ -1,5 +1,5 @@
-// A plugin of QEMU's user emulation (versions 5 to 8) that counts the instructions which an emulated program executes, by
-// function. Declared here is what it takes of qemu-plugin.h, which distributions do not ship.
+// A plugin of QEMU's user emulation (versions 5 to 8) that counts the instructions which an emulated program executes,
+// by function. Declared here is what it takes of qemu-plugin.h, which distributions do not ship.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +10,8 @@
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 
-extern void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, void (*translated)(uint64_t id, struct qemu_plugin_tb *));
+extern void qemu_plugin_register_vcpu_tb_trans_cb(
+    uint64_t id, void (*translated)(uint64_t id, struct qemu_plugin_tb *));
 extern void qemu_plugin_register_vcpu_tb_exec_cb(
     struct qemu_plugin_tb *, void (*executed)(unsigned cpu, void *data), int flags, void *data);
 extern void qemu_plugin_register_atexit_cb(uint64_t id, void (*ended)(uint64_t id, void *data), void *data);

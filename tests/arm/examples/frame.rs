@@ -1,8 +1,8 @@
-//! The backbone of a frame alone, ViT-S/14 of random numbers: what an emulator counts instructions of, and how two builds
-//! are timed beside each other.
+//! The backbone of a frame alone, ViT-S/14 of random numbers: what an emulator counts instructions of, and how two
+//! builds are timed beside each other.
 //!
-//! `frame HEIGHT WIDTH FRAMES [THREADS]` takes sides in pixels, multiples of 14, and prints the kernel, the median and the
-//! least milliseconds of a frame, and a number that is the same wherever all computed the same.
+//! `frame HEIGHT WIDTH FRAMES [THREADS]` takes sides in pixels, multiples of 14, and prints the kernel, the median and
+//! the least milliseconds of a frame, and a number that is the same wherever all computed the same.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
