@@ -61,6 +61,7 @@ ROWS = [
     Row("tagalong-i8mm", "tagalong, i8mm", "i8mm", "tagalong", ("imported",), "i8mm"),
     Row("tagalong-dotprod", "tagalong, NEON dot product", "dotprod", "tagalong", ("imported",), "dotprod"),
     Row("tagalong-neon", "tagalong, NEON", "neon", "tagalong", ("imported",), "neon"),
+    Row("tagalong-file", "tagalong, int8 file, its own kernel", None, "tagalong", ("imported-int8",)),
     Row("tract", "tract fp32", "f32", "tract", ("imported",)),
     Row("onnxruntime", "ONNX Runtime fp32", "f32", "onnxruntime", ("fused",)),
     Row("onnxruntime-dynamic", "ONNX Runtime dynamic int8", "int8", "onnxruntime", ("dynamic",)),
@@ -117,8 +118,6 @@ class Programs:
         if isinstance(self.built[key], Unavailable):
             raise self.built[key]
         return self.built[key]
-
-
 
 
 class Child:

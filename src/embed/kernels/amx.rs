@@ -66,6 +66,10 @@ impl Kernel for Amx {
         "amx"
     }
 
+    fn rows_together(&self) -> usize {
+        ROW_STEP
+    }
+
     fn lanes(&self) -> LaneSet {
         LaneSet(Set::Avx512)
     }

@@ -30,6 +30,10 @@ impl Kernel for I8mm {
         "i8mm"
     }
 
+    fn rows_together(&self) -> usize {
+        ROWS
+    }
+
     fn lanes(&self) -> LaneSet {
         LaneSet(Set::Neon)
     }

@@ -77,6 +77,11 @@ pub trait Kernel: Send + Sync {
         0
     }
 
+    /// Rows that it multiplies together: fewer, or what is left over of a multiple, take as long.
+    fn rows_together(&self) -> usize {
+        2
+    }
+
     /// The float passes that go with it.
     fn lanes(&self) -> LaneSet;
 

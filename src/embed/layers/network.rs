@@ -122,24 +122,26 @@ impl Network {
         &self,
         workers: &Workers,
         tokens: &mut Vec<f32>,
-        mut attend: impl FnMut(usize, &Attention, &mut Tokens, &mut [f32]),
+        mut attend: impl FnMut(usize, &Attention, &mut Tokens, &mut [f32]) + Send,
     ) {
-        let mut shared = workers.tokens();
-        let mut attentions = 0;
-        for layer in &self.layers {
-            match layer {
-                Layer::Attention(attention) => {
-                    attend(attentions, attention, &mut shared, tokens);
-                    attentions += 1;
-                }
-                Layer::Mlp(mlp) => mlp.run_on_residual(workers, tokens),
-                Layer::Norm(norm) => norm.run(workers, tokens),
-                Layer::Linear(linear, then) => {
-                    let mut out = vec![0.0; tokens.len() / linear.inputs * linear.outputs()];
-                    linear.run(workers, tokens, *then, &mut out);
-                    *tokens = out;
+        workers.within(|| {
+            let mut shared = workers.tokens();
+            let mut attentions = 0;
+            for layer in &self.layers {
+                match layer {
+                    Layer::Attention(attention) => {
+                        attend(attentions, attention, &mut shared, tokens);
+                        attentions += 1;
+                    }
+                    Layer::Mlp(mlp) => mlp.run_on_residual(workers, tokens),
+                    Layer::Norm(norm) => norm.run(workers, tokens),
+                    Layer::Linear(linear, then) => {
+                        let mut out = vec![0.0; tokens.len() / linear.inputs * linear.outputs()];
+                        linear.run(workers, tokens, *then, &mut out);
+                        *tokens = out;
+                    }
                 }
             }
-        }
+        });
     }
 }

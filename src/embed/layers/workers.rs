@@ -37,6 +37,9 @@ pub struct Scratch {
     pub state: Aligned<f32>,
 }
 
+/// Rows of a part at the least: each part reads all weights.
+const LEAST_ROWS: usize = 16;
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -81,10 +84,19 @@ impl Workers {
         }
     }
 
-    /// Rows of a part, when `rows` are shared out: `most`, or fewer where threads would go idle.
+    /// Runs `f` on one of the threads. What it shares out then passes among them; from outside, each share would have to
+    /// wake one up first.
+    pub fn within<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(f),
+            None => f(),
+        }
+    }
+
+    /// Rows of a part, when `rows` are shared out: as many as give all parts the same, `most` or fewer.
     pub fn rows_a_part(&self, rows: usize, most: usize) -> usize {
         let threads = self.threads();
         let rounds = rows.div_ceil(most * threads).max(1);
-        rows.div_ceil(rounds * threads).next_multiple_of(16).clamp(16, most)
+        rows.div_ceil(rounds * threads).next_multiple_of(self.kernel.rows_together()).clamp(LEAST_ROWS, most)
     }
 }
