@@ -161,7 +161,7 @@ fn every_kernel_proves_a_quantized_model() {
     let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };
     assert_eq!(rewritten, whole);
     let mut tried = 0;
-    for kernel in ["amx", "avx512vnni", "avx2", "i8mm", "dotprod", "neon", "scalar"] {
+    for kernel in ["amx", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar"] {
         let (proved, text) = check(&quantized, kernel);
         if !proved && text.contains("this processor has") {
             continue;

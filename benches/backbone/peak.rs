@@ -23,6 +23,9 @@ pub fn peaks() -> Vec<(&'static str, f64)> {
             if is_x86_feature_detected!("avx512vnni") {
                 peaks.push(("avx512vnni", fastest(12 * 128, || x86::vnni())));
             }
+            if is_x86_feature_detected!("avxvnni") {
+                peaks.push(("avxvnni", fastest(12 * 64, || x86::vnni_256())));
+            }
             if is_x86_feature_detected!("avx2") {
                 // A product by magnitudes and signs takes four instructions.
                 peaks.push(("avx2", fastest(6 * 64, || x86::signed_256())));
@@ -117,6 +120,21 @@ mod x86 {
         "vpdpbusd zmm9, zmm14, zmm15",
         "vpdpbusd zmm10, zmm14, zmm15",
         "vpdpbusd zmm11, zmm14, zmm15"
+    );
+    rounds!(
+        vnni_256,
+        "{{vex}} vpdpbusd ymm0, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm1, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm2, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm3, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm4, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm5, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm6, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm7, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm8, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm9, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm10, ymm14, ymm15",
+        "{{vex}} vpdpbusd ymm11, ymm14, ymm15"
     );
     rounds!(
         signed_256,

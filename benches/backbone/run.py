@@ -57,6 +57,7 @@ class Row:
 ROWS = [
     Row("tagalong-amx", "tagalong, AMX", "amx", "tagalong", ("imported",), "amx"),
     Row("tagalong-vnni", "tagalong, AVX-512 VNNI", "avx512vnni", "tagalong", ("imported",), "avx512vnni"),
+    Row("tagalong-avxvnni", "tagalong, AVX-VNNI", "avxvnni", "tagalong", ("imported",), "avxvnni"),
     Row("tagalong-avx2", "tagalong, AVX2", "avx2", "tagalong", ("imported",), "avx2"),
     Row("tagalong-i8mm", "tagalong, i8mm", "i8mm", "tagalong", ("imported",), "i8mm"),
     Row("tagalong-dotprod", "tagalong, NEON dot product", "dotprod", "tagalong", ("imported",), "dotprod"),
@@ -380,7 +381,7 @@ def main():
     rows = [row for row in ROWS if row.name != "torch" or args.with_torch]
     rows = [row for row in rows if args.only is None or row.name in args.only]
     # Kernels of other processors are not asked for.
-    foreign = ("i8mm", "dotprod", "neon") if platform.machine() in ("x86_64", "AMD64") else ("amx", "avx512vnni", "avx2")
+    foreign = ("i8mm", "dotprod", "neon") if platform.machine() in ("x86_64", "AMD64") else ("amx", "avx512vnni", "avxvnni", "avx2")
     rows = [row for row in rows if row.kernel not in foreign]
     name, extensions = processor()
     machine = {"processor": name, "extensions": extensions, "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}

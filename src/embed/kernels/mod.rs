@@ -11,6 +11,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
 #[cfg(target_arch = "aarch64")]
@@ -183,6 +185,7 @@ pub fn supported() -> &'static [Box<dyn Kernel>] {
         {
             kernels.extend(amx::Amx::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
             kernels.extend(avx512::Avx512Vnni::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
+            kernels.extend(avxvnni::AvxVnni::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
             kernels.extend(avx2::Avx2::new().map(|kernel| Box::new(kernel) as Box<dyn Kernel>));
         }
         #[cfg(target_arch = "aarch64")]
