@@ -46,7 +46,7 @@ test:
 check-code:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
-	cargo clippy --locked --all-targets --no-default-features -- --deny warnings
+	cargo clippy --locked --no-default-features -- --deny warnings
 
 run-tests:
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked; else cargo test --locked --all-targets; fi
