@@ -89,6 +89,15 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Adds to `others` what waits now in the slots other than `slot`, in order of turn.
+    pub fn take_others(&self, slot: usize, others: &mut Vec<(usize, T)>) {
+        let mut state = self.lock();
+        let (count, turn) = (state.slots.len(), state.turn);
+        for other in (0..count).map(|i| (turn + i) % count).filter(|other| *other != slot) {
+            others.extend(state.slots[other].waiting.take().map(|item| (other, item)));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // No code that can panic runs under this lock, so what it guards is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -123,6 +132,22 @@ mod tests {
             }
         }
         assert_eq!(order, [0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn what_else_waits_is_taken_in_turn() {
+        let mailbox = Mailbox::new(3, |_, _| {});
+        for slot in 0..3 {
+            mailbox.put(slot, slot);
+        }
+        let mut taken = vec![(0, 0)];
+        assert_eq!(mailbox.take(Duration::ZERO), Taken::Item { slot: 0, item: 0 });
+        mailbox.put(0, 9);
+        mailbox.take_others(0, &mut taken);
+        assert_eq!(taken, [(0, 0), (1, 1), (2, 2)], "one of each");
+        assert_eq!(mailbox.take(Duration::ZERO), Taken::Item { slot: 0, item: 9 });
+        mailbox.take_others(0, &mut taken);
+        assert_eq!(taken.len(), 3);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub const KEYS: &[Key] = &[
     ("model.input", InputSize, AtRestart),
     ("model.threads", Whole(0, 64), AtRestart),
     ("model.backend", OneOf(&["auto", "int8", "reference"]), AtRestart),
+    ("model.together", Flag, AtRestart),
     ("model.reuse", Number(0.0, 1.0), AtRestart),
     ("model.refresh_frames", Whole(1, 10_000), AtRestart),
     ("camera.name", Name, AtRestart),

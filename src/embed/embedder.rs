@@ -10,7 +10,8 @@ pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
     preprocessor: Preprocessor,
-    input: InputTensor,
+    /// One for each picture that is embedded together with others.
+    inputs: Vec<InputTensor>,
 }
 
 /// How long the two parts took.
@@ -25,7 +26,7 @@ pub struct EmbedTimes {
 impl Embedder {
     pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
         let preprocessor = preprocessor(backbone.spec(), grid);
-        Embedder { backbone, grid, preprocessor, input: InputTensor::default() }
+        Embedder { backbone, grid, preprocessor, inputs: vec![InputTensor::default()] }
     }
 
     pub fn grid(&self) -> PatchGrid {
@@ -80,6 +81,45 @@ impl Embedder {
         self.run(pixels, out, |backbone, input, out| backbone.follow(camera, input, out))
     }
 
+    /// Embeds the next frames of several cameras, in one pass where there are more than one; of one, as
+    /// [`Embedder::follow`]. Each takes as long as all, and one that cannot be decoded is left out.
+    pub fn follow_together(
+        &mut self,
+        frames: &[(usize, &PixelBuf)],
+        outs: &mut [Features],
+    ) -> Vec<Result<EmbedTimes, EmbedError>> {
+        if let ([(camera, pixels)], [out]) = (frames, &mut *outs) {
+            return vec![self.follow(*camera, pixels, out)];
+        }
+        if self.inputs.len() < frames.len() {
+            self.inputs.resize_with(frames.len(), InputTensor::default);
+        }
+        let (grid, dim) = (self.grid, self.dim());
+        let prepared: Vec<Result<Duration, EmbedError>> = (frames.iter().zip(&mut self.inputs))
+            .map(|((_, pixels), input)| {
+                let start = Instant::now();
+                self.preprocessor.run(pixels, input)?;
+                Ok(start.elapsed())
+            })
+            .collect();
+        let start = Instant::now();
+        let mut readable: Vec<(&InputTensor, &mut Features)> = (self.inputs.iter().zip(outs).zip(&prepared))
+            .filter(|(_, prepared)| prepared.is_ok())
+            .map(|((input, out), _)| {
+                (out.grid, out.dim) = (grid, dim);
+                out.data.resize(grid.len() * dim, 0.0);
+                (input, out)
+            })
+            .collect();
+        let failure = self.backbone.embed_together(&mut readable).err().map(|error| error.to_string());
+        let embed = start.elapsed();
+        let embedded = |preprocess| match &failure {
+            Some(failure) => Err(EmbedError::Together(failure.clone())),
+            None => Ok(EmbedTimes { preprocess, embed, computed: 1.0 }),
+        };
+        prepared.into_iter().map(|prepared| prepared.and_then(embedded)).collect()
+    }
+
     fn run(
         &mut self,
         pixels: &PixelBuf,
@@ -90,9 +130,10 @@ impl Embedder {
         let dim = self.dim();
         (out.grid, out.dim) = (self.grid, dim);
         out.data.resize(self.grid.len() * dim, 0.0);
-        self.preprocessor.run(pixels, &mut self.input)?;
+        let input = &mut self.inputs[0];
+        self.preprocessor.run(pixels, input)?;
         let prepared = Instant::now();
-        let computed = embed(self.backbone.as_mut(), &self.input, out)?;
+        let computed = embed(self.backbone.as_mut(), input, out)?;
         Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
     }
 }

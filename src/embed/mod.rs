@@ -51,6 +51,14 @@ pub trait Backbone: Send {
         self.embed(input, out).map(|()| 1.0)
     }
 
+    /// As [`Backbone::embed`], of several pictures of one grid, in one pass over the weights where the runtime can.
+    ///
+    /// # Errors
+    /// As [`Backbone::embed`]; then none of the features are to be used.
+    fn embed_together(&mut self, frames: &mut [(&InputTensor, &mut Features)]) -> Result<(), EmbedError> {
+        frames.iter_mut().try_for_each(|(input, out)| self.embed(input, out))
+    }
+
     /// Takes nothing over from a camera's earlier pictures: the next is of another scene.
     fn forget(&mut self, _camera: usize) {}
 }
@@ -87,6 +95,9 @@ pub enum EmbedError {
     Runtime(String),
     #[error("the model's output {0}")]
     Output(String),
+    /// Of a frame that was embedded together with others.
+    #[error("{0}")]
+    Together(String),
 }
 
 /// Which model embeds the frames. Defaults live in `config/default.toml` alone.
@@ -101,6 +112,8 @@ pub struct ModelConfig {
     pub threads: usize,
     /// Who computes the network.
     pub backend: Backend,
+    /// Whether frames of several cameras that wait are embedded in one pass.
+    pub together: bool,
     /// How much of full brightness the mean of a ninth of a patch changes before the patch is computed anew, 0 to 1; 0 computes
     /// every patch of every frame.
     pub reuse: f32,
@@ -111,8 +124,15 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// A model at its first input size, on all cores, with every frame computed whole.
     pub fn new(manifest: impl Into<String>) -> ModelConfig {
-        let (backend, reuse, refresh_frames) = (Backend::Auto, 0.0, 1);
-        ModelConfig { manifest: manifest.into(), input: "auto".into(), threads: 0, backend, reuse, refresh_frames }
+        ModelConfig {
+            manifest: manifest.into(),
+            input: "auto".into(),
+            threads: 0,
+            backend: Backend::Auto,
+            together: false,
+            reuse: 0.0,
+            refresh_frames: 1,
+        }
     }
 
     pub fn runtime(&self) -> Runtime {

@@ -185,6 +185,35 @@ impl Plan {
         Ok((all.slice_move(s![self.prefix_tokens.., ..]), share))
     }
 
+    /// As [`Plan::run`], for several pictures; `give` gets each one's place and tokens. tract runs them one after the other.
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run_together<'p>(
+        &mut self,
+        pictures: impl Iterator<Item = &'p InputTensor>,
+        mut give: impl FnMut(usize, ArrayView2<'_, f32>),
+    ) -> Result<(), String> {
+        let Engine::Ours { network, workers, tokens } = &mut self.engine else {
+            for (index, picture) in pictures.enumerate() {
+                give(index, self.run(picture)?);
+            }
+            return Ok(());
+        };
+        let picture = |input: &'p InputTensor| Picture { data: &input.data, size: [input.height, input.width] };
+        let pictures: Vec<Picture> = pictures.map(picture).collect();
+        guarded(|| {
+            network.run(workers, &pictures, tokens);
+            Ok(())
+        })?;
+        let frame = (network.tokens(), self.dim);
+        for (index, tokens) in tokens.chunks_exact(frame.0 * frame.1).enumerate() {
+            let all = ArrayView2::from_shape(frame, tokens).map_err(|e| e.to_string())?;
+            give(index, all.slice_move(s![self.prefix_tokens.., ..]));
+        }
+        Ok(())
+    }
+
     /// The tokens of the patches, (patches, dim), for a picture of the plan's size.
     ///
     /// # Errors

@@ -258,6 +258,26 @@ impl Backbone for TractBackbone {
         Ok(computed)
     }
 
+    fn embed_together(&mut self, frames: &mut [(&InputTensor, &mut Features)]) -> Result<(), EmbedError> {
+        let Some((first, _)) = frames.first() else { return Ok(()) };
+        let index = self.index_of(first)?;
+        for (input, out) in frames.iter_mut() {
+            if self.index_of(input)? != index {
+                return Err(EmbedError::Runtime("pictures that are embedded together are of one size".into()));
+            }
+            (out.grid, out.dim) = (self.spec.grids[index], self.spec.dim);
+            out.data.resize(out.grid.len() * out.dim, 0.0);
+        }
+        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let (inputs, mut outs): (Vec<&InputTensor>, Vec<&mut Features>) =
+            frames.iter_mut().map(|(input, out)| (*input, &mut **out)).unzip();
+        plan.run_together(inputs.into_iter(), |frame, tokens| {
+            self.layout.embeddings(tokens, &mut self.untransformed, &mut outs[frame].data);
+            outs[frame].normalise();
+        })
+        .map_err(EmbedError::Runtime)
+    }
+
     fn forget(&mut self, camera: usize) {
         if let Some((_, memory)) = self.memories.get_mut(camera) {
             memory.forget();
