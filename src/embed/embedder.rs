@@ -82,7 +82,7 @@ impl Embedder {
     }
 
     /// Embeds the next frames of several cameras, in one pass where there are more than one; of one, as
-    /// [`Embedder::follow`]. Each takes as long as all, and one that cannot be decoded is left out.
+    /// [`Embedder::follow`]. Each waits for all, so that all are told the same times; one that cannot be decoded is left out.
     pub fn follow_together(
         &mut self,
         frames: &[(usize, &PixelBuf)],
@@ -95,13 +95,11 @@ impl Embedder {
             self.inputs.resize_with(frames.len(), InputTensor::default);
         }
         let (grid, dim) = (self.grid, self.dim());
-        let prepared: Vec<Result<Duration, EmbedError>> = (frames.iter().zip(&mut self.inputs))
-            .map(|((_, pixels), input)| {
-                let start = Instant::now();
-                self.preprocessor.run(pixels, input)?;
-                Ok(start.elapsed())
-            })
+        let start = Instant::now();
+        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut self.inputs))
+            .map(|((_, pixels), input)| Ok(self.preprocessor.run(pixels, input)?))
             .collect();
+        let preprocess = start.elapsed();
         let start = Instant::now();
         let mut readable: Vec<(&InputTensor, &mut Features)> = (self.inputs.iter().zip(outs).zip(&prepared))
             .filter(|(_, prepared)| prepared.is_ok())
@@ -113,7 +111,7 @@ impl Embedder {
             .collect();
         let failure = self.backbone.embed_together(&mut readable).err().map(|error| error.to_string());
         let embed = start.elapsed();
-        let embedded = |preprocess| match &failure {
+        let embedded = |()| match &failure {
             Some(failure) => Err(EmbedError::Together(failure.clone())),
             None => Ok(EmbedTimes { preprocess, embed, computed: 1.0 }),
         };

@@ -76,9 +76,11 @@ pub(super) fn run(
         let taken = clock::now().mono_ns;
         features.extend(frames.iter().map(|_| spare.try_recv().unwrap_or_else(|_| embedder.empty_features())));
         let pictures: Vec<(usize, &PixelBuf)> = frames.iter().map(|(slot, frame)| (*slot, &frame.pixels)).collect();
-        let began = Instant::now();
         let results = embedder.follow_together(&pictures, &mut features);
-        adapting.spent(began.elapsed());
+        // Frames that are embedded together are told the same times. A camera whose frames cannot be read is no load.
+        if let Some(times) = results.iter().flatten().next() {
+            adapting.spent(times.preprocess + times.embed);
+        }
         for (((slot, mut frame), features), result) in frames.drain(..).zip(features.drain(..)).zip(results) {
             let (camera, missing) = (&daemon.cameras[slot], &mut missing[slot]);
             match result {

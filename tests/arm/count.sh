@@ -12,7 +12,7 @@ cc -shared -fPIC -O2 -o target/arm/count.so tests/arm/count.c
 count() {
     TAGALONG_CPU=$1 qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu -plugin target/arm/count.so \
         target/arm/$target/release/examples/frame "$2" "$3" "$4" 2>&1 >/dev/null |
-        awk '{ all += $1 } /kernels.*(neon|Neon|dotprod|i8mm).*multiply/ { products += $1 }
+        awk '{ all += $1 } /kernels.*(neon|Neon|dotprod|i8mm).*(multiply|six_rows|four_rows|pair_rows|pair_columns|tile)/ { products += $1 }
             END { if (NR < 9) exit 1; print int(products / 1e6), int(all / 1e6) }'
 }
 

@@ -79,7 +79,7 @@ pub trait Kernel: Send + Sync {
         0
     }
 
-    /// Rows that it multiplies together: fewer, or what is left over of a multiple, take as long.
+    /// Rows are shared out in multiples of this: what is left over wastes least.
     fn rows_together(&self) -> usize {
         2
     }

@@ -124,13 +124,15 @@ impl Network {
         tokens: &mut Vec<f32>,
         mut attend: impl FnMut(usize, &Attention, &mut Tokens, &mut [f32]) + Send,
     ) {
+        // Locked outside: a thread of the pool that waits for a share may begin another caller's network meanwhile.
+        let mut shared = workers.tokens();
+        let shared = &mut *shared;
         workers.within(|| {
-            let mut shared = workers.tokens();
             let mut attentions = 0;
             for layer in &self.layers {
                 match layer {
                     Layer::Attention(attention) => {
-                        attend(attentions, attention, &mut shared, tokens);
+                        attend(attentions, attention, shared, tokens);
                         attentions += 1;
                     }
                     Layer::Mlp(mlp) => mlp.run_on_residual(workers, tokens),
