@@ -70,29 +70,18 @@ impl Attention<'_> {
         }
     }
 
-    fn constant(&mut self, name: &str, dims: &[usize], data: Vec<f32>) -> String {
-        let dims = dims.iter().map(|side| *side as i64).collect();
-        let raw_data = data.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.graph.initializer.push(TensorProto {
-            name: name.into(),
-            dims,
-            data_type: 1,
-            raw_data,
-            ..Default::default()
-        });
-        name.into()
+    fn constant(&mut self, name: &str, sides: &[usize], data: &[f32]) -> String {
+        let sides = sides.iter().map(|side| *side as i64).collect();
+        self.initializer(name, sides, 1, data.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     fn shape(&mut self, name: &str, sides: &[i64]) -> String {
-        let raw_data = sides.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let dims = vec![sides.len() as i64];
-        self.graph.initializer.push(TensorProto {
-            name: name.into(),
-            dims,
-            data_type: 7,
-            raw_data,
-            ..Default::default()
-        });
+        self.initializer(name, vec![sides.len() as i64], 7, sides.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    fn initializer(&mut self, name: &str, dims: Vec<i64>, data_type: i32, raw_data: Vec<u8>) -> String {
+        let tensor = TensorProto { name: name.into(), dims, data_type, raw_data, ..Default::default() };
+        self.graph.initializer.push(tensor);
         name.into()
     }
 
@@ -141,23 +130,23 @@ const CHANGES: [Change; 8] = [
     }),
     ("the least alike weigh most", Meaning::Other, |attention| {
         let queries = attention.scores().input[0].clone();
-        let by = attention.constant("negative", &[], vec![-1.0]);
+        let by = attention.constant("negative", &[], &[-1.0]);
         let product = attention.scores().output[0].clone();
         let negative = attention.before(&product, "Mul", &[&queries, &by], vec![]);
         attention.scores().input[0] = negative;
     }),
     ("a bias for each pair of tokens", Meaning::Other, |attention| {
         let tokens = SIZE[0] / PATCH * (SIZE[1] / PATCH) + 1 + 4;
-        let bias = (0..tokens * tokens).map(|i| (i as f32).sin()).collect();
-        let bias = attention.constant("bias", &[1, 1, tokens, tokens], bias);
+        let bias: Vec<f32> = (0..tokens * tokens).map(|i| (i as f32).sin()).collect();
+        let bias = attention.constant("bias", &[1, 1, tokens, tokens], &bias);
         let (scores, weights) = (attention.softmax().input[0].clone(), attention.softmax().output[0].clone());
         let biased = attention.before(&weights, "Add", &[&scores, &bias], vec![]);
         attention.softmax().input[0] = biased;
     }),
     ("a factor for each number of a query", Meaning::Other, |attention| {
         let (queries, product) = (attention.scores().input[0].clone(), attention.scores().output[0].clone());
-        let factors = (0..WIDTH).map(|i| 0.5 + i as f32 / WIDTH as f32).collect();
-        let factors = attention.constant("factors", &[WIDTH], factors);
+        let factors: Vec<f32> = (0..WIDTH).map(|i| 0.5 + i as f32 / WIDTH as f32).collect();
+        let factors = attention.constant("factors", &[WIDTH], &factors);
         let scaled = attention.before(&product, "Mul", &[&queries, &factors], vec![]);
         attention.scores().input[0] = scaled;
     }),
