@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::Backend;
 use super::files::{hex, hex_digest};
-use super::kernels::passes::Then;
+use super::kernels::epilogues::Then;
 use super::kernels::{Aligned, PANEL, Panels, Plain, bytes_of, bytes_of_mut};
 use super::layers::{
     Activation, Attention, AttentionSizes, Before, Layer, Linear, Mlp, Network, NormWeights, PatchEmbedding,
@@ -320,7 +320,7 @@ impl<'f> Reader<'f> {
                     let activation = if gated { Activation::SwiGlu } else { Activation::Gelu };
                     let into = self.linear(&format!("{index}.into"), into)?;
                     let out = self.linear(&format!("{index}.out"), out)?;
-                    Layer::Mlp(Arc::new(Mlp { into, activation, out }))
+                    Layer::Mlp(Arc::new(Mlp::new(into, activation, out)))
                 }
                 LayerStructure::Norm => Layer::Norm(Arc::new(self.norm(&index.to_string())?)),
                 LayerStructure::Linear { linear, gelu } => {

@@ -76,12 +76,6 @@ impl<T: Plain> DerefMut for Aligned<T> {
     }
 }
 
-/// Whole numbers as the floats that have the same bits, to be written over.
-pub fn floats_over(numbers: &mut [i32]) -> &mut [f32] {
-    // SAFETY: both are plain numbers of one size and alignment.
-    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), numbers.len()) }
-}
-
 /// Numbers as the bytes that they are in memory.
 pub fn bytes_of<T: Plain>(numbers: &[T]) -> &[u8] {
     // SAFETY: plain numbers have no padding, and a byte needs no alignment.

@@ -21,6 +21,10 @@ impl Kernel for Avx2 {
         "avx2"
     }
 
+    fn depth_step(&self) -> usize {
+        4
+    }
+
     fn lanes(&self) -> LaneSet {
         LaneSet(Set::Avx2)
     }

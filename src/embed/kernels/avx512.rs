@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
+use super::epilogues::{Epilogue, To};
 use super::lanes::{CENTRED, LANES, Lanes, Pass};
 use super::weights::WEIGHTS;
-use super::{Kernel, LaneSet, Left, PANEL, Right, Set};
+use super::{Aligned, Kernel, LaneSet, Left, PANEL, Right, Set};
 
 /// Rows and panels of a tile: 24 accumulators, 4 panels and a row's numbers in 32 registers.
 const ROWS: usize = 6;
@@ -38,72 +39,130 @@ impl Kernel for Avx512Vnni {
         0x80
     }
 
+    fn depth_step(&self) -> usize {
+        4
+    }
+
     fn lanes(&self) -> LaneSet {
         LaneSet(Set::Avx512)
     }
 
     unsafe fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize) {
         // SAFETY: `new` found the instructions; the caller promises the sizes.
-        unsafe { multiply(left, right, out, stride) }
+        unsafe { multiply(left, right, &mut ToSums { out, stride }) }
     }
-}
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn multiply(left: Left, right: Right, out: &mut [i32], stride: usize) {
-    let panels = right.panel_count();
-    let mut panel = 0;
-    while panel < panels {
-        let wide = (panels - panel).min(PANELS);
-        let part = Right {
-            panels: &right.panels[panel * PANEL * right.depth..(panel + wide) * PANEL * right.depth],
-            sums: &right.sums[panel * PANEL..(panel + wide) * PANEL],
-            depth: right.depth,
-        };
-        let out = &mut out[panel * PANEL..];
-        // SAFETY: the sizes are those of the caller's promise.
+    // Sums never leave the registers.
+    unsafe fn multiply_to(&self, left: Left, right: Right, _sums: &mut Aligned<i32>, to: &mut To) {
+        // SAFETY: as above.
         unsafe {
-            match wide {
-                1 => strip::<1>(left, part, out, stride),
-                2 => strip::<2>(left, part, out, stride),
-                3 => strip::<3>(left, part, out, stride),
-                _ => strip::<PANELS>(left, part, out, stride),
+            match to {
+                To::Floats(to) => multiply(left, right, &mut ToEpilogue(to)),
+                To::Scores(to) => multiply(left, right, &mut ToEpilogue(to)),
+                To::Gathered(to) => multiply(left, right, &mut ToEpilogue(to)),
             }
         }
-        panel += wide;
     }
 }
 
-/// All rows times `P` panels.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn strip<const P: usize>(left: Left, right: Right, out: &mut [i32], stride: usize) {
-    let mut row = 0;
-    while row < left.rows {
+/// Takes a tile's sums out of the registers.
+trait Drain {
+    /// Sums of `R` rows from `row` on and of `P` panels from `panel` on.
+    ///
+    /// # Safety
+    /// The rows and panels are those of the product that it was made for, and the processor has the instructions.
+    unsafe fn drain<const R: usize, const P: usize>(&mut self, row: usize, panel: usize, sums: [[__m512i; P]; R]);
+}
+
+struct ToSums<'a> {
+    out: &'a mut [i32],
+    stride: usize,
+}
+
+impl Drain for ToSums<'_> {
+    #[inline(always)]
+    unsafe fn drain<const R: usize, const P: usize>(&mut self, row: usize, panel: usize, sums: [[__m512i; P]; R]) {
+        for (r, sums) in sums.iter().enumerate() {
+            for (p, sum) in sums.iter().enumerate() {
+                // SAFETY: the place is there, as the caller promises.
+                unsafe {
+                    let out = self.out.as_mut_ptr().add((row + r) * self.stride + (panel + p) * PANEL);
+                    _mm512_storeu_si512(out.cast(), *sum);
+                }
+            }
+        }
+    }
+}
+
+struct ToEpilogue<'a, E>(&'a mut E);
+
+impl<E: Epilogue> Drain for ToEpilogue<'_, E> {
+    #[inline(always)]
+    unsafe fn drain<const R: usize, const P: usize>(&mut self, row: usize, panel: usize, sums: [[__m512i; P]; R]) {
+        let mut floats = [[Zmm::splat(0.0); P]; R];
+        for (floats, sums) in floats.iter_mut().zip(&sums) {
+            for (float, sum) in floats.iter_mut().zip(sums) {
+                // SAFETY: the caller has the instructions.
+                *float = Zmm(unsafe { _mm512_cvtepi32_ps(*sum) });
+            }
+        }
+        self.0.tile(row, panel * PANEL, &floats);
+    }
+}
+
+/// Each strip of panels stays in the first cache while the rows pass by.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
+unsafe fn multiply(left: Left, right: Right, to: &mut impl Drain) {
+    let panels = right.panel_count();
+    for panel in (0..panels).step_by(PANELS) {
+        // SAFETY: the sizes are those of the caller's promise.
+        unsafe {
+            match panels - panel {
+                1 => strip::<1>(left, right, panel, to),
+                2 => strip::<2>(left, right, panel, to),
+                3 => strip::<3>(left, right, panel, to),
+                _ => strip::<PANELS>(left, right, panel, to),
+            }
+        }
+    }
+}
+
+/// All rows times `P` panels from `panel` on.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
+unsafe fn strip<const P: usize>(left: Left, right: Right, panel: usize, to: &mut impl Drain) {
+    for row in (0..left.rows).step_by(ROWS) {
         // SAFETY: the rows are there, as the caller promises.
         unsafe {
             match left.rows - row {
-                1 => tile::<1, P>(left, row, right, out, stride),
-                2 => tile::<2, P>(left, row, right, out, stride),
-                3 => tile::<3, P>(left, row, right, out, stride),
-                4 => tile::<4, P>(left, row, right, out, stride),
-                5 => tile::<5, P>(left, row, right, out, stride),
-                _ => tile::<ROWS, P>(left, row, right, out, stride),
+                1 => tile::<1, P>(left, row, right, panel, to),
+                2 => tile::<2, P>(left, row, right, panel, to),
+                3 => tile::<3, P>(left, row, right, panel, to),
+                4 => tile::<4, P>(left, row, right, panel, to),
+                5 => tile::<5, P>(left, row, right, panel, to),
+                _ => tile::<ROWS, P>(left, row, right, panel, to),
             }
         }
-        row += ROWS;
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<const R: usize, const P: usize>(left: Left, row: usize, right: Right, out: &mut [i32], stride: usize) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni,avx2,fma")]
+unsafe fn tile<const R: usize, const P: usize>(
+    left: Left,
+    row: usize,
+    right: Right,
+    panel: usize,
+    to: &mut impl Drain,
+) {
     // SAFETY: `R` rows from `row` on and `P` panels are there, each `depth` deep, as the caller promises.
     unsafe {
         let start: [__m512i; P] = std::array::from_fn(|p| {
-            let sums = _mm512_loadu_si512(right.sums.as_ptr().add(p * PANEL).cast());
+            let sums = _mm512_loadu_si512(right.sums.as_ptr().add((panel + p) * PANEL).cast());
             _mm512_mullo_epi32(sums, _mm512_set1_epi32(-128))
         });
         let mut sums = [start; R];
         let rows: [*const u8; R] = std::array::from_fn(|r| left.bytes.as_ptr().add((row + r) * left.stride));
-        let panels: [*const i8; P] = std::array::from_fn(|p| right.panels.as_ptr().add(p * PANEL * right.depth));
+        let panels: [*const i8; P] =
+            std::array::from_fn(|p| right.panels.as_ptr().add((panel + p) * PANEL * right.depth));
         for k in (0..right.depth).step_by(4) {
             let columns: [__m512i; P] = std::array::from_fn(|p| _mm512_loadu_si512(panels[p].add(k * PANEL).cast()));
             for (sums, row) in sums.iter_mut().zip(rows) {
@@ -113,12 +172,7 @@ unsafe fn tile<const R: usize, const P: usize>(left: Left, row: usize, right: Ri
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let out = out.as_mut_ptr().add((row + r) * stride);
-            for (p, sum) in sums.iter().enumerate() {
-                _mm512_storeu_si512(out.add(p * PANEL).cast(), *sum);
-            }
-        }
+        to.drain(row, panel, sums);
     }
 }
 

@@ -27,6 +27,10 @@ impl Kernel for AvxVnni {
         0x80
     }
 
+    fn depth_step(&self) -> usize {
+        4
+    }
+
     fn lanes(&self) -> LaneSet {
         self.0.lanes()
     }

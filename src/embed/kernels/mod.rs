@@ -15,6 +15,7 @@ mod avx512;
 mod avxvnni;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
+pub mod epilogues;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
 mod lanes;
@@ -33,11 +34,15 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 pub use aligned::{Aligned, Plain, bytes_of, bytes_of_mut};
+use epilogues::{Finish, To};
 pub use lanes::Pass;
 pub use panels::{DEPTH_STEP, PANEL, Panels};
 
 /// Rows of a left matrix and of a result come in multiples of this; what the last ones hold is nobody's concern.
 pub const ROW_STEP: usize = 16;
+
+/// Panels of a product before its floats are made: the sums stay near, and a product is long enough to be worth its start.
+pub const PANELS_AT_ONCE: usize = 8;
 
 /// The environment variable that names the kernel to use, for tests and comparisons.
 pub const CHOICE: &str = "TAGALONG_CPU";
@@ -59,13 +64,19 @@ pub struct Right<'a> {
     pub panels: &'a [i8],
     /// (panels, 16), the sum of each column.
     pub sums: &'a [i32],
-    /// A multiple of [`DEPTH_STEP`], and not 0: kernels look whether they are done after a step.
+    /// A multiple of [`Kernel::depth_step`], and not 0.
     pub depth: usize,
 }
 
-impl Right<'_> {
+impl<'a> Right<'a> {
     pub fn panel_count(&self) -> usize {
         self.sums.len() / PANEL
+    }
+
+    /// Panels `from` to `to`.
+    pub fn part(self, from: usize, to: usize) -> Right<'a> {
+        let (panel, depth) = (PANEL * self.depth, self.depth);
+        Right { panels: &self.panels[from * panel..to * panel], sums: &self.sums[from * PANEL..to * PANEL], depth }
     }
 }
 
@@ -84,6 +95,12 @@ pub trait Kernel: Send + Sync {
         2
     }
 
+    /// A right matrix's depth is a multiple of this, which is [`DEPTH_STEP`] or a part of it: kernels look whether they are
+    /// done after so much.
+    fn depth_step(&self) -> usize {
+        DEPTH_STEP
+    }
+
     /// The float passes that go with it.
     fn lanes(&self) -> LaneSet;
 
@@ -92,6 +109,22 @@ pub trait Kernel: Send + Sync {
     /// # Safety
     /// The sizes are as `Engaged::multiply` says, and `enter` was called on this thread.
     unsafe fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize);
+
+    /// Multiplies, and takes the sums to what they are for; as [`Engaged::multiply_to`], which checks the sizes.
+    ///
+    /// # Safety
+    /// As of `multiply`.
+    unsafe fn multiply_to(&self, left: Left, right: Right, sums: &mut Aligned<i32>, to: &mut To) {
+        let panels = right.panel_count();
+        for panel in (0..panels).step_by(PANELS_AT_ONCE) {
+            let part = right.part(panel, panels.min(panel + PANELS_AT_ONCE));
+            let columns = part.panel_count() * PANEL;
+            let sums = sums.at_least(left.rows.next_multiple_of(ROW_STEP) * columns);
+            // SAFETY: as the caller promises.
+            unsafe { self.multiply(left, part, sums, columns) };
+            self.lanes().run(Finish { sums: &sums[..left.rows * columns], columns, from: panel * PANEL, to });
+        }
+    }
 
     /// Makes this thread ready to multiply.
     fn enter(&self) {}
@@ -120,14 +153,33 @@ impl<'k> Engaged<'k> {
     /// # Panics
     /// When a slice is too short.
     pub fn multiply(&self, left: Left, right: Right, out: &mut [i32], stride: usize) {
-        let rows = left.rows.next_multiple_of(ROW_STEP);
-        let panels = right.panel_count();
-        assert!(right.depth > 0 && right.depth.is_multiple_of(DEPTH_STEP) && right.depth <= left.stride);
-        let holds = |length: usize, stride: usize| rows.checked_mul(stride).is_some_and(|needed| length >= needed);
-        assert!(holds(left.bytes.len(), left.stride) && panels * PANEL <= stride && holds(out.len(), stride));
-        assert!(right.panels.len() == panels * PANEL * right.depth);
+        self.check(left, right);
+        let length = left.rows.next_multiple_of(ROW_STEP).checked_mul(stride);
+        assert!(right.panel_count() * PANEL <= stride && length.is_some_and(|length| length <= out.len()));
         // SAFETY: the sizes were just checked, and `new` called `enter` on this thread, since nothing here can be sent.
         unsafe { self.kernel.multiply(left, right, out, stride) }
+    }
+
+    /// Takes the product's sums to what they are for; some kernels set them aside in `sums` before.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn multiply_to(&self, left: Left, right: Right, sums: &mut Aligned<i32>, mut to: To) {
+        self.check(left, right);
+        // SAFETY: the sides were just checked, for the rest as above; epilogues write to slices alone.
+        unsafe { self.kernel.multiply_to(left, right, sums, &mut to) }
+    }
+
+    /// Whether the sides of a product hold what they say.
+    fn check(&self, left: Left, right: Right) {
+        assert!(right.depth > 0 && right.depth.is_multiple_of(self.depth_step()) && right.depth <= left.stride);
+        let length = left.rows.next_multiple_of(ROW_STEP).checked_mul(left.stride);
+        assert!(length.is_some_and(|length| length <= left.bytes.len()));
+        assert!(right.panels.len() == right.panel_count() * PANEL * right.depth);
+    }
+
+    pub fn depth_step(&self) -> usize {
+        self.kernel.depth_step()
     }
 
     pub fn encoding(&self) -> u8 {

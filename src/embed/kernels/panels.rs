@@ -63,12 +63,13 @@ impl Panels {
         self.depth
     }
 
+    /// All of it.
+    pub fn all(&self) -> Right<'_> {
+        self.part(0, self.columns() / PANEL)
+    }
+
     /// Panels `from` to `to`.
     pub fn part(&self, from: usize, to: usize) -> Right<'_> {
-        Right {
-            panels: &self.data[from * PANEL * self.depth..to * PANEL * self.depth],
-            sums: &self.sums[from * PANEL..to * PANEL],
-            depth: self.depth,
-        }
+        Right { panels: &self.data, sums: &self.sums, depth: self.depth }.part(from, to)
     }
 }

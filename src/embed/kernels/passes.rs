@@ -5,7 +5,7 @@
 
 use std::f32::consts::LOG2_E;
 
-use super::aligned::{bytes_of_mut, floats_over};
+use super::aligned::bytes_of_mut;
 use super::lanes::{LANES, Lanes, Pass, RAISE};
 
 /// Largest magnitude of a signed byte here: the range is symmetric.
@@ -37,14 +37,23 @@ pub enum Before<'a> {
     Factors(&'a [f32]),
 }
 
+/// What a row's bytes are spread over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Span {
+    /// From the largest magnitude below 0 to the same above it: a byte's number times the scale is what it stands for.
+    Even,
+    /// From this, which is below 0 and no number of the row, to the largest number: a byte's number and [`LEVELS`] more,
+    /// times the scale, and this.
+    From(f32),
+}
+
 /// Quantizes rows of floats.
 pub struct QuantizeRows<'a> {
-    /// Rows of `width` floats, the n-th from `n * input_stride` on.
+    /// (rows, width), as many as there are scales.
     pub input: &'a [f32],
-    pub input_stride: usize,
     pub width: usize,
-    pub rows: usize,
     pub before: Before<'a>,
+    pub span: Span,
     /// (rows, stride): bytes up to the width rounded up to 64 are written.
     pub out: &'a mut [u8],
     pub stride: usize,
@@ -60,19 +69,20 @@ impl Pass for QuantizeRows<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let QuantizeRows { input, input_stride, width, rows, before, out, stride, encoding, scales, row } = self;
+        let QuantizeRows { input, width, before, span, out, stride, encoding, scales, row } = self;
         let padded = width.next_multiple_of(STEP);
         let row = &mut row[..padded];
         row[width..].fill(0.0);
         let mut found = [[0.0; 2]; TOGETHER];
+        let rows = scales.len();
         for r in 0..rows {
-            let row_at = |r: usize| &input[r * input_stride..][..width];
+            let row_at = |r: usize| &input[r * width..][..width];
             let from = row_at(r);
-            let (most, numbers) = match before {
-                Before::Nothing if width == padded => (largest::<L>(from), from),
+            let numbers = match before {
+                Before::Nothing if width == padded => from,
                 Before::Nothing => {
                     row[..width].copy_from_slice(from);
-                    (largest::<L>(from), &*row)
+                    &*row
                 }
                 Before::Norm(norm) => {
                     if r % TOGETHER == 0 {
@@ -81,20 +91,33 @@ impl Pass for QuantizeRows<'_> {
                             [row_at(r), row_at(last.min(r + 1)), row_at(last.min(r + 2)), row_at(last.min(r + 3))];
                         found = moments::<L>(next, norm.epsilon);
                     }
-                    (normalise::<L>(from, norm, found[r % TOGETHER], &mut row[..width]), &*row)
+                    normalise::<L>(from, norm, found[r % TOGETHER], &mut row[..width]);
+                    &*row
                 }
-                Before::Factors(factors) => (scale::<L>(from, factors, &mut row[..width]), &*row),
+                Before::Factors(factors) => {
+                    scale::<L>(from, factors, &mut row[..width]);
+                    &*row
+                }
             };
-            let scale = (most / LEVELS).max(f32::MIN_POSITIVE);
+            let (scale, inverse, offset) = match span {
+                Span::Even => {
+                    let scale = (largest_magnitude::<L>(numbers) / LEVELS).max(f32::MIN_POSITIVE);
+                    (scale, 1.0 / scale, 0.0)
+                }
+                Span::From(least) => {
+                    let scale = (largest::<L>(numbers) - least) / (2.0 * LEVELS);
+                    (scale, 1.0 / scale, -least / scale - LEVELS)
+                }
+            };
             scales[r] = scale;
-            let inverse = L::splat(1.0 / scale);
+            let (inverse, offset) = (L::splat(inverse), L::splat(offset));
             for (from, to) in numbers.chunks_exact(STEP).zip(out[r * stride..][..padded].chunks_exact_mut(STEP)) {
                 let [a, b, c, d] = [0, 1, 2, 3].map(|i| &from[i * LANES..]);
                 let four = [
-                    L::load(a).mul(inverse),
-                    L::load(b).mul(inverse),
-                    L::load(c).mul(inverse),
-                    L::load(d).mul(inverse),
+                    L::load(a).mul_add(inverse, offset),
+                    L::load(b).mul_add(inverse, offset),
+                    L::load(c).mul_add(inverse, offset),
+                    L::load(d).mul_add(inverse, offset),
                 ];
                 L::store_signed(four, to, encoding);
             }
@@ -133,15 +156,14 @@ fn moments<L: Lanes>(rows: [&[f32]; TOGETHER], epsilon: f32) -> [[f32; 2]; TOGET
     moments
 }
 
-/// LayerNorm of one row with its moments; the largest magnitude of what it gives.
+/// LayerNorm of one row with its moments.
 #[inline(always)]
-fn normalise<L: Lanes>(from: &[f32], norm: Norm, [mean, inverse]: [f32; 2], to: &mut [f32]) -> f32 {
+fn normalise<L: Lanes>(from: &[f32], norm: Norm, [mean, inverse]: [f32; 2], to: &mut [f32]) {
     let (mean, inverse) = (L::splat(mean), L::splat(inverse));
     let constants = norm.gamma.chunks_exact(LANES).zip(norm.beta.chunks_exact(LANES));
     for ((from, to), (gamma, beta)) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)).zip(constants) {
         L::load(from).sub(mean).mul(inverse).mul_add(L::load(gamma), L::load(beta)).store(to);
     }
-    largest::<L>(to)
 }
 
 /// Takes the parts of a row into four results, so that none waits for another, and joins them.
@@ -163,17 +185,22 @@ fn fold<L: Lanes>(row: &[f32], take: impl Fn(L, L) -> L, join: impl Fn(L, L) -> 
 
 /// The largest magnitude of a row.
 #[inline(always)]
-fn largest<L: Lanes>(row: &[f32]) -> f32 {
+fn largest_magnitude<L: Lanes>(row: &[f32]) -> f32 {
     fold(row, |most: L, part| most.max(part.abs()), L::max).largest()
 }
 
+/// The largest number of a row, 0 at least.
 #[inline(always)]
-fn scale<L: Lanes>(from: &[f32], factors: &[f32], to: &mut [f32]) -> f32 {
+fn largest<L: Lanes>(row: &[f32]) -> f32 {
+    fold(row, L::max, L::max).largest()
+}
+
+#[inline(always)]
+fn scale<L: Lanes>(from: &[f32], factors: &[f32], to: &mut [f32]) {
     let parts = from.chunks_exact(LANES).zip(factors.chunks_exact(LANES));
     for ((from, factors), to) in parts.zip(to.chunks_exact_mut(LANES)) {
         L::load(from).mul(L::load(factors)).store(to);
     }
-    largest::<L>(to)
 }
 
 /// LayerNorm of rows, in place.
@@ -196,63 +223,6 @@ impl Pass for NormRows<'_> {
             let [found, ..] = moments::<L>([&*from; TOGETHER], self.norm.epsilon);
             normalise::<L>(from, self.norm, found, row);
             from.copy_from_slice(row);
-        }
-    }
-}
-
-/// What becomes of a product's floats.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Then {
-    Store,
-    /// GELU with the error function.
-    Gelu,
-    /// Adds to what `out` holds.
-    Add,
-}
-
-/// Sums of products to floats: `sum * row's scale * column's scale + bias`.
-pub struct Finish<'a> {
-    /// (rows, columns)
-    pub sums: &'a [i32],
-    pub columns: usize,
-    pub rows: usize,
-    /// (rows)
-    pub row_scales: &'a [f32],
-    /// (columns)
-    pub column_scales: &'a [f32],
-    /// (columns)
-    pub bias: &'a [f32],
-    pub then: Then,
-    /// Rows of floats, the n-th from `n * stride` on.
-    pub out: &'a mut [f32],
-    pub stride: usize,
-}
-
-impl Pass for Finish<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        match self.then {
-            Then::Store => self.each::<L>(|value, _| value),
-            Then::Gelu => self.each::<L>(|value, _| gelu(value)),
-            Then::Add => self.each::<L>(|value, held| value.add(L::load(held))),
-        }
-    }
-}
-
-impl Finish<'_> {
-    #[inline(always)]
-    fn each<L: Lanes>(self, then: impl Fn(L, &[f32]) -> L) {
-        for r in 0..self.rows {
-            let sums = self.sums[r * self.columns..][..self.columns].chunks_exact(LANES);
-            let out = self.out[r * self.stride..][..self.columns].chunks_exact_mut(LANES);
-            let constants = self.column_scales.chunks_exact(LANES).zip(self.bias.chunks_exact(LANES));
-            let scale = L::splat(self.row_scales[r]);
-            for ((sums, out), (column, bias)) in sums.zip(out).zip(constants) {
-                let value = L::load_i32(sums).mul_add(scale.mul(L::load(column)), L::load(bias));
-                then(value, out).store(out);
-            }
         }
     }
 }
@@ -302,14 +272,12 @@ impl Pass for FinishGated<'_> {
 /// Queries lie side by side, so that none of what is done to each needs the lanes of a vector joined. A block's weights are
 /// quantized relative to its own largest, so that a peak in one block does not round away a diffuse tail in another.
 pub struct Softmax<'a> {
-    /// (valid keys, stride): exponents are written over them.
-    pub scores: &'a mut [i32],
-    /// Queries of a row of scores, of which those for which there are scales count.
-    pub stride: usize,
+    /// (valid keys, queries), at most [`MAX_KEYS`]: what makes exponents of 2 with the queries' scales.
+    pub scores: &'a [f32],
+    /// (queries): the largest score of each.
+    pub most: &'a [f32],
     /// (queries), positive: the scale of a query, times what makes of scores exponents of 2. A multiple of 16.
     pub query_scales: &'a [f32],
-    /// (valid keys), at most [`MAX_KEYS`]
-    pub key_scales: &'a [f32],
     /// The panels of a right matrix: (queries / 16, keys / 4, 16, 4), weights less 128. Keys that fill up get 0.
     pub weights: &'a mut [i8],
     /// (queries): the sums of the columns of `weights`.
@@ -330,7 +298,7 @@ pub struct QueryState<'a> {
 }
 
 /// The most keys of a block.
-pub const MAX_KEYS: usize = 128;
+pub const MAX_KEYS: usize = 192;
 /// Where no key was seen: less than any exponent that comes from a product, but finite, so that differences are numbers.
 pub const LEAST: f32 = -1e30;
 /// A level of which nothing comes.
@@ -343,33 +311,33 @@ impl Pass for Softmax<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Softmax { scores, stride, query_scales, key_scales, weights, sums, state } = self;
+        let Softmax { scores, most, query_scales, weights, sums, state } = self;
         let queries = query_scales.len();
-        let valid = key_scales.len();
+        let valid = scores.len() / queries;
         let panels = weights.chunks_exact_mut(weights.len() / queries * LANES);
         for ((at, panel), sums) in (0..queries).step_by(LANES).zip(panels).zip(sums.chunks_exact_mut(LANES)) {
             let query_scales = L::load(&query_scales[at..]);
-            let largest = scores_to_exponents::<L>(&mut scores[at..], stride, key_scales).mul(query_scales);
-            let exponents = &*floats_over(&mut scores[at..]);
+            let largest = L::load(&most[at..]).mul(query_scales);
+            let scores = &scores[at..];
             let scale = query_scales.mul(L::splat(WEIGHT_STEPS));
             let offset = L::splat(WEIGHT_LEVELS).sub(largest.mul(L::splat(WEIGHT_STEPS)));
             let mut totals = L::no_totals();
             let (weights, filling) = bytes_of_mut(panel).split_at_mut(valid.next_multiple_of(4) * LANES);
             let mut weights = weights.as_chunks_mut::<STEP>().0.iter_mut().enumerate();
             for (four, weights) in weights.by_ref().take(valid / 4) {
-                let four = &exponents[four * 4 * stride..];
+                let four = &scores[four * 4 * queries..];
                 let levels = [
                     L::load(four).mul_add(scale, offset),
-                    L::load(&four[stride..]).mul_add(scale, offset),
-                    L::load(&four[2 * stride..]).mul_add(scale, offset),
-                    L::load(&four[3 * stride..]).mul_add(scale, offset),
+                    L::load(&four[queries..]).mul_add(scale, offset),
+                    L::load(&four[2 * queries..]).mul_add(scale, offset),
+                    L::load(&four[3 * queries..]).mul_add(scale, offset),
                 ];
                 totals = L::store_weights(levels, weights, totals);
             }
             if let Some((four, weights)) = weights.next() {
                 let mut levels = [L::splat(NO_LEVEL); 4];
                 for (level, key) in levels.iter_mut().zip(4 * four..valid) {
-                    *level = L::load(&exponents[key * stride..]).mul_add(scale, offset);
+                    *level = L::load(&scores[key * queries..]).mul_add(scale, offset);
                 }
                 totals = L::store_weights(levels, weights, totals);
             }
@@ -390,63 +358,12 @@ impl Pass for Softmax<'_> {
     }
 }
 
-/// Multiplies scores of 16 queries with their keys' scales; the largest of each query.
-#[inline(always)]
-fn scores_to_exponents<L: Lanes>(scores: &mut [i32], stride: usize, key_scales: &[f32]) -> L {
-    let mut most = [L::splat(LEAST); 4];
-    for (four, scales) in key_scales.chunks(4).enumerate() {
-        for (i, scale) in scales.iter().enumerate() {
-            let scores = &mut scores[(4 * four + i) * stride..][..LANES];
-            let exponent = L::load_i32(scores).mul(L::splat(*scale));
-            exponent.store(floats_over(scores));
-            most[i] = most[i].max(exponent);
-        }
-    }
-    most[0].max(most[1]).max(most[2].max(most[3]))
-}
-
-/// Adds a block's weighted values to those of earlier blocks.
-pub struct Gather<'a> {
-    /// (width, stride), from weights less 128.
-    pub sums: &'a [i32],
-    /// Queries of a row.
-    pub stride: usize,
-    /// (queries), a multiple of 16.
-    pub keep: &'a [f32],
-    pub gain: &'a [f32],
-    /// (width), of the block's values,
-    pub scales: &'a [f32],
-    /// and what comes back of the 128.
-    pub offsets: &'a [f32],
-    /// (width, stride)
-    pub out: &'a mut [f32],
-}
-
-impl Pass for Gather<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let Gather { sums, stride, keep, gain, scales, offsets, out } = self;
-        for (at, (keep, gain)) in keep.chunks_exact(LANES).zip(gain.chunks_exact(LANES)).enumerate() {
-            let (keep, gain) = (L::load(keep), L::load(gain));
-            let rows = sums.chunks_exact(stride).zip(out.chunks_exact_mut(stride));
-            for ((sums, out), (scale, offset)) in rows.zip(scales.iter().zip(offsets)) {
-                let (sums, out) = (&sums[at * LANES..], &mut out[at * LANES..]);
-                let block = L::load_i32(sums).mul_add(L::splat(*scale), L::splat(*offset));
-                L::load(out).mul_add(keep, block.mul(gain)).store(out);
-            }
-        }
-    }
-}
-
-/// Divides what queries gathered by their totals, and turns it round: (width, stride) to (queries, width).
+/// Divides what queries gathered by their totals, and turns it round: (width, queries) to (queries, width).
 pub struct Divide<'a> {
     pub gathered: &'a [f32],
-    pub stride: usize,
-    /// (stride)
+    /// (queries), a multiple of 16
     pub totals: &'a [f32],
-    /// (queries, width), whole vectors of both.
+    /// (queries, width)
     pub out: &'a mut [f32],
     pub width: usize,
 }
@@ -456,13 +373,13 @@ impl Pass for Divide<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Divide { gathered, stride, totals, out, width } = self;
+        let Divide { gathered, totals, out, width } = self;
         for (at, out) in out.chunks_exact_mut(LANES * width).enumerate() {
             let inverse = L::splat(1.0).div(L::load(&totals[at * LANES..]));
             for column in (0..width).step_by(LANES) {
                 let mut tile = [inverse; LANES];
                 for (i, row) in tile.iter_mut().enumerate() {
-                    *row = row.mul(L::load(&gathered[(column + i) * stride + at * LANES..]));
+                    *row = row.mul(L::load(&gathered[(column + i) * totals.len() + at * LANES..]));
                 }
                 for (out, query) in out.chunks_exact_mut(width).zip(L::transpose(tile)) {
                     query.store(&mut out[column..]);
@@ -475,7 +392,7 @@ impl Pass for Divide<'_> {
 /// x times the normal distribution's cumulative function, an odd polynomial in x within 4 standard deviations. Absolute
 /// error at most 1.9e-4 there, and 4e-5 |x| beyond, where the function is all but constant.
 #[inline(always)]
-fn gelu<L: Lanes>(x: L) -> L {
+pub(super) fn gelu<L: Lanes>(x: L) -> L {
     const WITHIN: f32 = 4.0;
     // By iteratively reweighted least squares, for the smallest maximal error of x times the function.
     const TERMS: [f32; 7] =

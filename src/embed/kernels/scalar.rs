@@ -9,6 +9,10 @@ impl Kernel for Scalar {
         "scalar"
     }
 
+    fn depth_step(&self) -> usize {
+        4
+    }
+
     fn lanes(&self) -> LaneSet {
         LaneSet(Set::Portable)
     }

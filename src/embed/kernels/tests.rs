@@ -1,5 +1,6 @@
 //! Every kernel against the oracle, and every set of lanes against plain arithmetic in f64.
 
+use super::epilogues::*;
 use super::lanes::Lanes;
 use super::packing::*;
 use super::passes::*;
@@ -84,6 +85,122 @@ fn every_kernel_gives_the_oracles_integers() {
     }
 }
 
+/// A right matrix of any numbers, as deep as `kernel` can end: its panels, sums and depth.
+fn shallow(numbers: &mut Numbers, kernel: &dyn Kernel) -> (Vec<i8>, Vec<i32>, usize) {
+    let (panels, depth) = (1 + numbers.below(11), kernel.depth_step() * (1 + numbers.below(9)));
+    let data: Vec<i8> = (0..panels * PANEL * depth).map(|_| (numbers.below(256) as i32 - 128) as i8).collect();
+    let mut sums = vec![0; panels * PANEL];
+    for (at, number) in data.iter().enumerate() {
+        sums[at / (PANEL * depth) * PANEL + at / 4 % PANEL] += i32::from(*number);
+    }
+    (data, sums, depth)
+}
+
+#[test]
+fn every_kernel_ends_where_its_step_does() {
+    for kernel in supported() {
+        let mut numbers = Numbers(9);
+        for _ in 0..100 {
+            let (panels, sums, depth) = shallow(&mut numbers, kernel.as_ref());
+            let right = Right { panels: &panels, sums: &sums, depth };
+            let (rows, stride) = (1 + numbers.below(40), depth.next_multiple_of(DEPTH_STEP));
+            let left: Vec<u8> = (0..rows.next_multiple_of(ROW_STEP) * stride)
+                .map(|_| (numbers.below(255) as i32 - 127) as u8)
+                .collect();
+            let expected = product(&scalar::Scalar, (&left, stride, rows), right);
+            let got = product(kernel.as_ref(), (&left, stride, rows), right);
+            assert_eq!(got, expected, "{}: {rows} x {depth} x {}", kernel.name(), sums.len());
+        }
+    }
+}
+
+/// What a kernel does with its sums is what the pass does with them once they are set aside, to the bit.
+#[test]
+fn every_kernel_takes_sums_where_the_pass_does() {
+    for kernel in supported() {
+        let mut numbers = Numbers(10);
+        for case in 0..100 {
+            let (panels, sums, depth) = shallow(&mut numbers, kernel.as_ref());
+            let right = Right { panels: &panels, sums: &sums, depth };
+            let (rows, stride, columns) = (1 + numbers.below(70), depth.next_multiple_of(DEPTH_STEP), sums.len());
+            let bytes: Vec<u8> = (0..rows.next_multiple_of(ROW_STEP) * stride)
+                .map(|_| (numbers.below(255) as i32 - 127) as u8 ^ kernel.encoding())
+                .collect();
+            let left = Left { bytes: &bytes, stride, rows };
+            let mut small =
+                |count: usize| -> Vec<f32> { (0..count).map(|_| (1.5 + numbers.float()) / 512.0).collect() };
+            let (of_rows, of_columns, more_of_rows, more_of_columns) =
+                (small(rows), small(columns), small(rows), small(columns));
+            let room = columns + 16 * (case % 2);
+            let held = small(rows * room);
+            let (mut fused, mut after) = ([held.clone(), vec![LEAST; columns]], [held, vec![LEAST; columns]]);
+            let to = |[out, most]: &mut [Vec<f32>; 2], f: &mut dyn FnMut(To)| match case % 6 {
+                0 => f(To::Scores(Scores { key_scales: &of_rows, out, most })),
+                1 => f(To::Gathered(Gathered {
+                    keep: &of_columns,
+                    gain: &more_of_columns,
+                    scales: &of_rows,
+                    offsets: &more_of_rows,
+                    out,
+                })),
+                kind => f(To::Floats(Floats {
+                    row_scales: &of_rows,
+                    column_scales: &of_columns,
+                    bias: &more_of_columns,
+                    lift: (kind == 5).then_some(&of_columns),
+                    then: [Then::Store, Then::Gelu, Then::Add, Then::Add][kind - 2],
+                    out,
+                    stride: room,
+                })),
+            };
+            let engaged = Engaged::new(kernel.as_ref());
+            to(&mut fused, &mut |to| engaged.multiply_to(left, right, &mut Aligned::default(), to));
+            let mut sums = vec![0; rows.next_multiple_of(ROW_STEP) * columns];
+            engaged.multiply(left, right, &mut sums, columns);
+            let sums = &sums[..rows * columns];
+            to(&mut after, &mut |mut to| engaged.run(Finish { sums, columns, from: 0, to: &mut to }));
+            assert!(fused == after, "{}, case {case}: {rows} x {depth} x {columns}", kernel.name());
+        }
+    }
+}
+
+/// Numbers from a known least one upwards: their bytes, [`LEVELS`] more, times the scale, and that one.
+#[test]
+fn every_lane_set_quantizes_from_the_least() {
+    const LEAST: f32 = -0.17;
+    for_each_lane_set(|name, lanes| {
+        let mut numbers = Numbers(11);
+        for (width, rows) in [(64, 3), (80, 4), (1040, 2)] {
+            let padded = usize::next_multiple_of(width, 64);
+            let mut input: Vec<f32> = (0..rows * width).map(|_| LEAST + (1.0 + numbers.float()).powi(3)).collect();
+            // A row of the least alone has a scale nevertheless.
+            input[(rows - 1) * width..].fill(LEAST);
+            let (mut out, mut scales) = (vec![7; rows * padded], vec![0.0; rows]);
+            lanes.run(QuantizeRows {
+                input: &input,
+                width,
+                before: Before::Nothing,
+                span: Span::From(LEAST),
+                out: &mut out,
+                stride: padded,
+                encoding: 0x80,
+                scales: &mut scales,
+                row: &mut vec![9.0; padded],
+            });
+            for (r, (from, bytes)) in input.chunks_exact(width).zip(out.chunks_exact(padded)).enumerate() {
+                let most = from.iter().fold(0.0, |most: f32, v| most.max(*v));
+                let scale = f64::from(most - LEAST) / 254.0;
+                close(&format!("{name}, width {width}, row {r}: scale"), scales[r], scale, 1e-6 * scale);
+                for (at, (byte, from)) in bytes.iter().zip(from).enumerate() {
+                    let level = f32::from((byte ^ 0x80).cast_signed()) + LEVELS;
+                    let expected = f64::from(from - LEAST) / scale;
+                    close(&format!("{name}, width {width}, row {r}, number {at}"), level, expected, 0.51);
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn the_oracle_multiplies_matrices() {
     let (rows, depth, columns) = (3, 5, 18);
@@ -105,11 +222,11 @@ fn every_lane_set_quantizes_rows() {
     for_each_lane_set(|name, lanes| {
         let mut numbers = Numbers(2);
         for (width, rows) in [(16usize, 1), (48, 3), (64, 5), (80, 2), (384, 17), (1040, 4)] {
-            let (input_stride, padded) = (width + 16, width.next_multiple_of(64));
+            let padded = width.next_multiple_of(64);
             let (stride, encoding) = (padded + 64, if rows % 2 == 0 { 0 } else { 0x80 });
-            let mut input = uneven(&mut numbers, rows * input_stride);
+            let mut input = uneven(&mut numbers, rows * width);
             // A row of nothing has a scale nevertheless.
-            input[(rows - 1) * input_stride..].fill(0.0);
+            input[(rows - 1) * width..].fill(0.0);
             let (gamma, beta) = (uneven(&mut numbers, width), uneven(&mut numbers, width));
             let norm = Norm { gamma: &gamma, beta: &beta, epsilon: 1e-6 };
             for (before, kind) in
@@ -119,10 +236,9 @@ fn every_lane_set_quantizes_rows() {
                 let (input, row) = (&input[..], &mut vec![9.0; padded]);
                 lanes.run(QuantizeRows {
                     input,
-                    input_stride,
                     width,
-                    rows,
                     before,
+                    span: Span::Even,
                     out: &mut out,
                     stride,
                     encoding,
@@ -131,7 +247,7 @@ fn every_lane_set_quantizes_rows() {
                 });
                 for r in 0..rows {
                     let what = format!("{name}, {kind}, width {width}, row {r}");
-                    let from = &input[r * input_stride..][..width];
+                    let from = &input[r * width..][..width];
                     let expected: Vec<f64> = match before {
                         Before::Nothing => from.iter().map(|v| f64::from(*v)).collect(),
                         Before::Norm(norm) => normal(from, norm),
@@ -228,17 +344,16 @@ fn every_lane_set_finishes_products() {
             for then in [Then::Store, Then::Gelu, Then::Add] {
                 let before = uneven(&mut numbers, rows * stride);
                 let mut out = before.clone();
-                lanes.run(Finish {
-                    sums: &product.sums,
-                    columns,
-                    rows,
+                let floats = Floats {
                     row_scales: &product.row_scales,
                     column_scales: &product.column_scales,
                     bias: &product.bias,
+                    lift: None,
                     then,
                     out: &mut out,
                     stride,
-                });
+                };
+                lanes.run(Finish { sums: &product.sums, columns, from: 0, to: &mut To::Floats(floats) });
                 for (at, (got, held)) in out.iter().zip(&before).enumerate() {
                     let (r, c) = (at / stride, at % stride);
                     let what = format!("{name}, {then:?}, {rows} x {columns}, at {r}, {c}");
@@ -313,35 +428,34 @@ fn every_lane_set_weighs_values_by_a_softmax() {
         for (rows, width, blocks) in [
             (16usize, 16, vec![(64, 1)]),
             (32, 48, vec![(64, 64), (64, 5)]),
-            (32, 32, vec![(128, 128), (128, 102), (64, 33)]),
+            (32, 32, vec![(192, 192), (192, 131), (64, 33)]),
             (64, 16, vec![(128, 128), (128, 1)]),
         ] {
-            // Queries of a row, of which the last ones are none.
-            let stride = rows + 16;
             let query_scales: Vec<f32> = (0..rows).map(|_| (1.5 + numbers.float()) / 64.0).collect();
             let (mut largest, mut total) = (vec![LEAST; rows], vec![0.0; rows]);
             let (mut keep, mut gain) = (vec![0.0; rows], vec![0.0; rows]);
-            let mut gathered = vec![0.0; width * stride];
+            let mut gathered = vec![0.0; width * rows];
             let mut seen: Vec<Vec<Seen>> = (0..rows).map(|_| Vec::new()).collect();
             // (keys, width)
             let mut seen_values: Vec<Vec<f64>> = Vec::new();
             for (keys, valid) in blocks {
                 let key_scales: Vec<f32> = (0..valid).map(|_| (1.5 + numbers.float()) / 64.0).collect();
-                // The first queries attend to all alike, the last ones to few. What lies behind them is not looked at.
-                let scores: Vec<i32> = (0..valid * stride)
+                // The first queries attend to all alike, the last ones to few.
+                let scores: Vec<i32> = (0..valid * rows)
                     .map(|at| {
-                        let (k, r) = (at / stride, at % stride);
-                        let Some(of_query) = query_scales.get(r) else { return i32::MAX };
+                        let (k, r) = (at / rows, at % rows);
                         let exponent = numbers.float() * [0.1, 2.0, 6.0, 20.0][r * 4 / rows];
-                        (exponent / key_scales[k] / of_query) as i32
+                        (exponent / key_scales[k] / query_scales[r]) as i32
                     })
                     .collect();
+                let (mut scaled, mut most) = (vec![7.0; valid * rows], vec![LEAST; rows]);
+                let to = Scores { key_scales: &key_scales, out: &mut scaled, most: &mut most };
+                lanes.run(Finish { sums: &scores, columns: rows, from: 0, to: &mut To::Scores(to) });
                 let (mut panels, mut weight_sums) = (vec![7; rows * keys], vec![7; rows]);
                 lanes.run(Softmax {
-                    scores: &mut scores.clone(),
-                    stride,
+                    scores: &scaled,
+                    most: &most,
                     query_scales: &query_scales,
-                    key_scales: &key_scales,
                     weights: &mut panels,
                     sums: &mut weight_sums,
                     state: QueryState { largest: &mut largest, total: &mut total, keep: &mut keep, gain: &mut gain },
@@ -351,7 +465,7 @@ fn every_lane_set_weighs_values_by_a_softmax() {
                     let sum: i32 = (0..keys).map(|k| i32::from(at(k, r))).sum();
                     assert_eq!(weight_sums[r], sum, "{name}, {rows} queries, the sum of {r}");
                     let exponent = |k: usize| {
-                        f64::from(scores[k * stride + r]) * f64::from(key_scales[k]) * f64::from(query_scales[r])
+                        f64::from(scores[k * rows + r]) * f64::from(key_scales[k]) * f64::from(query_scales[r])
                     };
                     let of_block = (0..valid).map(exponent).fold(f64::MIN, f64::max);
                     for k in 0..valid {
@@ -369,28 +483,22 @@ fn every_lane_set_weighs_values_by_a_softmax() {
                 let scales: Vec<f32> = (0..width).map(|_| 1.5 + numbers.float()).collect();
                 let value = |k: usize, c: usize| f64::from(values[k * width + c]) * f64::from(scales[c]);
                 seen_values.extend((0..valid).map(|k| (0..width).map(|c| value(k, c)).collect()));
-                let sums: Vec<i32> = (0..width * stride)
-                    .map(|to| match (to / stride, to % stride) {
-                        (c, r) if r < rows => (0..keys).map(|k| i32::from(at(k, r)) * values[k * width + c]).sum(),
-                        _ => i32::MAX,
-                    })
+                let sums: Vec<i32> = (0..width * rows)
+                    .map(|to| (0..keys).map(|k| i32::from(at(k, to % rows)) * values[k * width + to / rows]).sum())
                     .collect();
                 let offset =
                     |c: usize| 128.0 * (0..keys).map(|k| values[k * width + c]).sum::<i32>() as f32 * scales[c];
-                lanes.run(Gather {
-                    sums: &sums,
-                    stride,
+                let to = Gathered {
                     keep: &keep,
                     gain: &gain,
                     scales: &scales,
                     offsets: &(0..width).map(offset).collect::<Vec<f32>>(),
                     out: &mut gathered,
-                });
+                };
+                lanes.run(Finish { sums: &sums, columns: rows, from: 0, to: &mut To::Gathered(to) });
             }
-            assert!(gathered.chunks_exact(stride).all(|row| row[rows..] == [0.0; 16]), "{name}: what lies behind");
             let mut out = vec![7.0; rows * width];
-            total.resize(stride, 1.0);
-            lanes.run(Divide { gathered: &gathered, stride, totals: &total, out: &mut out, width });
+            lanes.run(Divide { gathered: &gathered, totals: &total, out: &mut out, width });
             for (at, got) in out.iter().enumerate() {
                 let (seen, values) = (&seen[at / width], seen_values.iter().map(|values| values[at % width]));
                 let what = format!("{name}, {rows} x {width}, at {}, {}", at / width, at % width);
@@ -420,10 +528,9 @@ fn a_query_of_zeros_weighs_what_there_is_alike() {
         let (mut largest, mut total, mut keep, mut gain) = ([LEAST; 16], [0.0; 16], [0.0; 16], [0.0; 16]);
         let (mut weights, mut sums) = ([7; 16 * 64], [7; 16]);
         lanes.run(Softmax {
-            scores: &mut [0; 5 * 16],
-            stride: 16,
+            scores: &[0.0; 5 * 16],
+            most: &[0.0; 16],
             query_scales: &[f32::MIN_POSITIVE; 16],
-            key_scales: &[1.0; 5],
             weights: &mut weights,
             sums: &mut sums,
             state: QueryState { largest: &mut largest, total: &mut total, keep: &mut keep, gain: &mut gain },

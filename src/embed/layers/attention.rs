@@ -7,14 +7,13 @@ use std::f32::consts::LOG2_E;
 
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
+use crate::embed::kernels::epilogues::{Floats, Gathered, Scores, Then, To};
 use crate::embed::kernels::packing::{PackColumns, QuantizeValues};
-use crate::embed::kernels::passes::{
-    Before, Divide, Finish, Gather, LEAST, MAX_KEYS, QuantizeRows, QueryState, Softmax, Then,
-};
+use crate::embed::kernels::passes::{Before, Divide, LEAST, MAX_KEYS, QuantizeRows, QueryState, Softmax, Span};
 use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Right};
 
-/// From so many tokens on, blocks are larger: they cost less for each key, but keep fewer threads busy.
-const MANY_TOKENS: usize = 200;
+/// Tokens of a block, in frames of so many tokens or more: larger ones cost less for each key, but keep fewer threads busy.
+const BLOCKS: [(usize, usize); 3] = [(512, MAX_KEYS), (200, 2 * DEPTH_STEP), (0, DEPTH_STEP)];
 /// Queries that are worked on together.
 const QUERIES: usize = 32;
 
@@ -123,7 +122,7 @@ impl Layout {
     fn new(tokens: usize, sizes: AttentionSizes) -> Layout {
         Layout {
             tokens,
-            block: if tokens < MANY_TOKENS { DEPTH_STEP } else { MAX_KEYS },
+            block: BLOCKS.iter().find(|(from, _)| tokens >= *from).map_or(DEPTH_STEP, |(_, block)| *block),
             sizes,
             depth: sizes.width.next_multiple_of(DEPTH_STEP),
         }
@@ -200,13 +199,12 @@ impl Attention {
         workers.share(residual, each * outputs, |index, residual, engaged, scratch| {
             let Scratch { left, scales, sums, floats, row, .. } = scratch;
             let rows = residual.len() / outputs;
-            let together = floats.at_least(rows * heads * used);
-            for (r, to) in together.chunks_exact_mut(heads * used).enumerate() {
-                for (head, to) in to.chunks_exact_mut(used).enumerate() {
+            let gathered = |r: usize, row: &mut [f32]| {
+                for (head, to) in row.chunks_exact_mut(used).enumerate() {
                     to.copy_from_slice(&attended[(head * parts * QUERIES + index * each + r) * width..][..used]);
                 }
-            }
-            let left = self.proj.quantize(engaged, (together, heads * used), rows, left, scales, row);
+            };
+            let left = self.proj.quantize_each(engaged, rows, gathered, left, scales, [floats, row]);
             self.proj.multiply(engaged, left, scales, sums, Then::Add, residual);
         });
     }
@@ -216,9 +214,9 @@ impl Attention {
         let Scratch { left, scales, sums, floats, row, .. } = scratch;
         let AttentionSizes { heads, width, .. } = self.sizes;
         let depth = layout.depth;
-        let (inputs, rows) = (self.qkv.inputs, input.len() / self.qkv.inputs);
+        let rows = input.len() / self.qkv.inputs;
         let keys = rows.next_multiple_of(DEPTH_STEP);
-        let left = self.qkv.quantize(engaged, (input, inputs), rows, left, scales, row);
+        let left = self.qkv.quantize(engaged, input, Span::Even, left, scales, row);
         let encoding = engaged.encoding();
         let queries = block.queries.at_least(heads * keys * depth);
         let query_scales = block.query_scales.at_least(heads * keys);
@@ -236,14 +234,13 @@ impl Attention {
                 self.product(engaged, left, scales, sums, (part * heads + head) * width, floats);
                 engaged.run(QuantizeRows {
                     input: floats,
-                    input_stride: width,
                     width,
-                    rows,
                     before: Before::Nothing,
+                    span: Span::Even,
                     out: &mut bytes[head * keys * depth..],
                     stride: depth,
                     encoding,
-                    scales: &mut scales_out[head * keys..],
+                    scales: &mut scales_out[head * keys..][..rows],
                     row,
                 });
             }
@@ -277,20 +274,17 @@ impl Attention {
         let right = self.qkv.weights.part(from / PANEL, (from + width) / PANEL);
         for row in (0..left.rows).step_by(ROWS) {
             let rows = ROWS.min(left.rows - row);
-            let sums = sums.at_least(rows.next_multiple_of(16) * width);
             let left = Left { bytes: &left.bytes[row * left.stride..], rows, ..left };
-            engaged.multiply(left, right, sums, width);
-            engaged.run(Finish {
-                sums,
-                columns: width,
-                rows,
+            let floats = Floats {
                 row_scales: &row_scales[row..],
                 column_scales: &self.qkv.scales[from..from + width],
                 bias: &self.qkv.bias[from..from + width],
+                lift: None,
                 then: Then::Store,
                 out: &mut out[row * width..],
                 stride: width,
-            });
+            };
+            engaged.multiply_to(left, right, sums, To::Floats(floats));
         }
     }
 }
@@ -306,7 +300,7 @@ fn attend(
     out: &mut [f32],
 ) {
     let Layout { block, sizes: AttentionSizes { width, .. }, depth, .. } = layout;
-    let Scratch { left, panels, scales, sums, state, .. } = scratch;
+    let Scratch { left, panels, scales, sums, floats, state, .. } = scratch;
     let rows = QUERIES.min(tokens.count() - from);
     let padded = rows.next_multiple_of(PANEL);
     let (bytes, query_scales) = (left.at_least(padded * depth), scales.at_least(padded));
@@ -319,43 +313,47 @@ fn attend(
         *scale = own.query_scales[at];
     }
     let (queries, weights) = panels.at_least(padded * (depth + block)).split_at_mut(padded * depth);
-    let (all_sums, scores) = sums.at_least(padded * (2 + block.max(width))).split_at_mut(2 * padded);
-    let (query_sums, weight_sums) = all_sums.split_at_mut(padded);
+    let mut of_columns = [0; 2 * QUERIES];
+    let (query_sums, weight_sums) = of_columns[..2 * padded].split_at_mut(padded);
+    let scores = floats.at_least(block * padded);
     engaged.run(PackColumns { bytes, depth, panels: queries, sums: query_sums });
     let queries = Right { panels: queries, sums: query_sums, depth };
-    let (largest, rest) = state.at_least((4 + width) * padded).split_at_mut(padded);
+    let (largest, rest) = state.at_least((5 + width) * padded).split_at_mut(padded);
     let (total, rest) = rest.split_at_mut(padded);
     let (keep, rest) = rest.split_at_mut(padded);
-    let (gain, gathered) = rest.split_at_mut(padded);
+    let (gain, rest) = rest.split_at_mut(padded);
+    let (most, gathered) = rest.split_at_mut(padded);
     largest.fill(LEAST);
     total.fill(0.0);
     gathered.fill(0.0);
     for (index, block) in blocks.iter().enumerate() {
         let (valid, keys) = (layout.valid(index), layout.keys(index));
         let own = Left { bytes: &block.keys[head * keys * depth..][..keys * depth], stride: depth, rows: valid };
-        engaged.multiply(own, queries, scores, padded);
-        let weights = &mut weights[..padded * keys];
+        most.fill(LEAST);
+        let scores = &mut scores[..valid * padded];
+        let key_scales = &block.key_scales[head * keys..][..valid];
+        engaged.multiply_to(own, queries, sums, To::Scores(Scores { key_scales, out: scores, most }));
+        let depth = valid.next_multiple_of(engaged.depth_step());
+        let weights = &mut weights[..padded * depth];
         engaged.run(Softmax {
             scores,
-            stride: padded,
+            most,
             query_scales,
-            key_scales: &block.key_scales[head * keys..][..valid],
             weights,
             sums: weight_sums,
             state: QueryState { largest, total, keep, gain },
         });
         let values = Left { bytes: &block.values[head * keys * width..][..keys * width], stride: keys, rows: width };
-        engaged.multiply(values, Right { panels: weights, sums: weight_sums, depth: keys }, scores, padded);
-        engaged.run(Gather {
-            sums: scores,
-            stride: padded,
+        let weights = Right { panels: weights, sums: weight_sums, depth };
+        let gathered = Gathered {
             keep,
             gain,
             scales: &block.value_scales[head * width..][..width],
             offsets: &block.value_offsets[head * width..][..width],
             out: gathered,
-        });
+        };
+        engaged.multiply_to(values, weights, sums, To::Gathered(gathered));
     }
     let out = &mut out[..padded * width];
-    engaged.run(Divide { gathered, stride: padded, totals: total, out, width });
+    engaged.run(Divide { gathered, totals: total, out, width });
 }

@@ -1,13 +1,12 @@
 //! A linear layer with what surrounds it: LayerNorm before; bias, GELU or a residual after.
 
 use super::workers::{Scratch, Workers};
-use crate::embed::kernels::passes::{self, Finish, Norm, NormRows, QuantizeRows, Then};
-use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, PANEL, Panels, ROW_STEP};
+use crate::embed::kernels::epilogues::{Floats, Then, To};
+use crate::embed::kernels::passes::{self, Norm, NormRows, QuantizeRows, Span};
+use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, Panels, ROW_STEP};
 
 /// Rows that are worked on together: they stay in the second cache while the weights pass by.
 pub const ROWS: usize = 64;
-/// Columns of a product before its floats are made: the sums stay near, and a product is long enough to be worth its start.
-pub const COLUMNS: usize = 128;
 
 /// Most numbers that a product sums up: so many of the largest magnitude fit into 32 bits.
 pub const MOST_INPUTS: usize = 1 << 17;
@@ -91,58 +90,75 @@ impl Linear {
         let rows = input.len() / inputs;
         let each = workers.rows_a_part(rows, ROWS);
         workers.share(out, each * outputs, |index, out, engaged, scratch| {
-            let rows = out.len() / outputs;
-            let input = &input[index * each * inputs..][..rows * inputs];
-            self.part(engaged, scratch, input, inputs, then, out);
+            let Scratch { left, scales, sums, row, .. } = scratch;
+            let input = &input[index * each * inputs..][..out.len() / outputs * inputs];
+            let left = self.quantize(engaged, input, Span::Even, left, scales, row);
+            self.multiply(engaged, left, scales, sums, then, out);
         });
     }
 
-    /// Rows of `input`, each `stride` after the last, to `out`, (rows, outputs).
-    pub fn part(
-        &self,
-        engaged: &Engaged,
-        scratch: &mut Scratch,
-        input: &[f32],
-        stride: usize,
-        then: Then,
-        out: &mut [f32],
-    ) {
-        let Scratch { left, scales, sums, row, .. } = scratch;
-        let rows = out.len() / self.outputs();
-        let left = self.quantize(engaged, (input, stride), rows, left, scales, row);
-        self.multiply(engaged, left, scales, sums, then, out);
-    }
-
-    /// The input as bytes, normalised before.
+    /// The input, (rows, inputs), as bytes, normalised before.
     pub fn quantize<'b>(
         &self,
         engaged: &Engaged,
-        (input, input_stride): (&[f32], usize),
-        rows: usize,
+        input: &[f32],
+        span: Span,
         left: &'b mut Aligned<u8>,
         scales: &mut Aligned<f32>,
         row: &mut Aligned<f32>,
     ) -> Left<'b> {
+        let rows = input.len() / self.inputs;
+        let bytes = left.at_least(rows.next_multiple_of(ROW_STEP) * self.weights.depth());
+        self.quantize_rows(engaged, input, span, bytes, scales.at_least(rows), row);
+        Left { bytes, stride: self.weights.depth(), rows }
+    }
+
+    /// As [`Linear::quantize`], evenly, of rows that `make` fills one by one: what was just written is in the first cache.
+    pub fn quantize_each<'b>(
+        &self,
+        engaged: &Engaged,
+        rows: usize,
+        make: impl Fn(usize, &mut [f32]),
+        left: &'b mut Aligned<u8>,
+        scales: &mut Aligned<f32>,
+        [made, row]: [&mut Aligned<f32>; 2],
+    ) -> Left<'b> {
         let stride = self.weights.depth();
-        let padded = rows.next_multiple_of(16);
-        let bytes = left.at_least(padded * stride);
+        let bytes = left.at_least(rows.next_multiple_of(ROW_STEP) * stride);
+        let made = made.at_least(self.inputs);
+        for (r, (bytes, scale)) in bytes.chunks_exact_mut(stride).zip(scales.at_least(rows).chunks_mut(1)).enumerate() {
+            make(r, made);
+            self.quantize_rows(engaged, made, Span::Even, bytes, scale, row);
+        }
+        Left { bytes, stride, rows }
+    }
+
+    /// Rows of inputs to as many of bytes, and to a scale of each.
+    fn quantize_rows(
+        &self,
+        engaged: &Engaged,
+        input: &[f32],
+        span: Span,
+        bytes: &mut [u8],
+        scales: &mut [f32],
+        row: &mut Aligned<f32>,
+    ) {
+        let stride = self.weights.depth();
         engaged.run(QuantizeRows {
             input,
-            input_stride,
             width: self.inputs,
-            rows,
             before: match &self.before {
                 Before::Nothing => passes::Before::Nothing,
                 Before::Norm(norm) => passes::Before::Norm(norm.view()),
                 Before::Factors(factors) => passes::Before::Factors(factors),
             },
+            span,
             out: bytes,
             stride,
             encoding: engaged.encoding(),
-            scales: scales.at_least(padded),
+            scales,
             row: row.at_least(stride),
         });
-        Left { bytes, stride, rows }
     }
 
     /// The products of all columns to `out`, (rows, outputs).
@@ -155,23 +171,9 @@ impl Linear {
         then: Then,
         out: &mut [f32],
     ) {
-        let outputs = self.outputs();
-        for from in (0..outputs).step_by(COLUMNS) {
-            let columns = COLUMNS.min(outputs - from);
-            let sums = sums.at_least(left.rows.next_multiple_of(16) * columns);
-            let right = self.weights.part(from / PANEL, (from + columns).div_ceil(PANEL));
-            engaged.multiply(left, right, sums, columns);
-            engaged.run(Finish {
-                sums,
-                columns,
-                rows: left.rows,
-                row_scales,
-                column_scales: &self.scales[from..from + columns],
-                bias: &self.bias[from..from + columns],
-                then,
-                out: &mut out[from..],
-                stride: outputs,
-            });
-        }
+        let stride = self.outputs();
+        let (column_scales, bias) = (&self.scales, &self.bias);
+        let floats = Floats { row_scales, column_scales, bias, lift: None, then, out, stride };
+        engaged.multiply_to(left, self.weights.all(), sums, To::Floats(floats));
     }
 }

@@ -1,9 +1,13 @@
 //! The MLP of a block as one: what is inside never leaves the second cache.
 
-use super::linear::{COLUMNS, Linear, ROWS};
+use super::linear::{Before, Linear, ROWS};
 use super::workers::{Scratch, Workers};
-use crate::embed::kernels::passes::{FinishGated, Then};
-use crate::embed::kernels::{Aligned, Engaged, Left, PANEL};
+use crate::embed::kernels::epilogues::{Floats, Then, To};
+use crate::embed::kernels::passes::{FinishGated, LEVELS, Span};
+use crate::embed::kernels::{Aligned, Engaged, Left, PANEL, PANELS_AT_ONCE};
+
+/// GELU's least value, -0.16998, and what its polynomial may be off.
+const GELU_LEAST: f32 = -0.1702;
 
 /// What stands between the two linear layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +24,35 @@ pub struct Mlp {
     pub activation: Activation,
     /// A LayerScale is in its scales and bias.
     pub out: Linear,
+    /// Where nothing comes between GELU and the bytes.
+    lift: Option<Lift>,
+}
+
+/// GELU gives nothing below [`GELU_LEAST`]: bytes that are spread from there upwards are twice as fine. What `out` lacks then:
+struct Lift {
+    /// (outputs), of a product's sums,
+    sums: Vec<f32>,
+    /// and with that of the bias, the bias.
+    bias: Vec<f32>,
+}
+
+impl Lift {
+    fn of(out: &Linear) -> Lift {
+        let (_, sums) = out.weights.parts();
+        let least = out.scales.iter().zip(sums).map(|(scale, sum)| GELU_LEAST * scale * *sum as f32);
+        Lift {
+            sums: sums.iter().map(|sum| LEVELS * *sum as f32).collect(),
+            bias: out.bias.iter().zip(least).map(|(bias, least)| bias + least).collect(),
+        }
+    }
 }
 
 impl Mlp {
+    pub fn new(into: Linear, activation: Activation, out: Linear) -> Mlp {
+        let lift = (activation == Activation::Gelu && out.before == Before::Nothing).then(|| Lift::of(&out));
+        Mlp { into, activation, out, lift }
+    }
+
     /// Whether its parts fit one another, and a residual stream of so many numbers a token.
     pub fn fits(&self, width: usize) -> bool {
         let hidden = match self.activation {
@@ -46,17 +76,28 @@ impl Mlp {
         let Scratch { left, second, scales, sums, floats, row, .. } = scratch;
         let (width, hidden) = (self.into.inputs, self.out.inputs);
         let rows = residual.len() / width;
-        let normal = self.into.quantize(engaged, (residual, width), rows, left, scales, row);
+        let normal = self.into.quantize(engaged, residual, Span::Even, left, scales, row);
         let inside = floats.at_least(rows * hidden);
         match self.activation {
             Activation::Gelu => self.into.multiply(engaged, normal, scales, sums, Then::Gelu, inside),
             Activation::SwiGlu => self.gated(engaged, normal, scales, sums, inside),
         }
-        let inside = self.out.quantize(engaged, (inside, hidden), rows, second, scales, row);
-        self.out.multiply(engaged, inside, scales, sums, Then::Add, residual);
+        let span = if self.lift.is_some() { Span::From(GELU_LEAST) } else { Span::Even };
+        let inside = self.out.quantize(engaged, inside, span, second, scales, row);
+        let floats = Floats {
+            row_scales: scales,
+            column_scales: &self.out.scales,
+            bias: self.lift.as_ref().map_or(&self.out.bias, |lift| &lift.bias),
+            lift: self.lift.as_ref().map(|lift| &lift.sums[..]),
+            then: Then::Add,
+            out: residual,
+            stride: width,
+        };
+        engaged.multiply_to(inside, self.out.weights.all(), sums, To::Floats(floats));
     }
 
     fn gated(&self, engaged: &Engaged, left: Left, row_scales: &[f32], sums: &mut Aligned<i32>, out: &mut [f32]) {
+        const COLUMNS: usize = PANELS_AT_ONCE * PANEL;
         let hidden = self.out.inputs;
         for from in (0..hidden).step_by(COLUMNS) {
             let columns = COLUMNS.min(hidden - from);

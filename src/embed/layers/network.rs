@@ -9,7 +9,7 @@ use super::patches::PatchEmbedding;
 use super::reuse::Memory;
 use super::workers::Workers;
 use crate::embed::kernels::ROW_STEP;
-use crate::embed::kernels::passes::Then;
+use crate::embed::kernels::epilogues::Then;
 
 /// From the picture to tokens.
 pub struct Network {

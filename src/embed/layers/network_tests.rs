@@ -25,7 +25,7 @@ pub fn network(numbers: &mut Numbers) -> Network {
         let (into, _) = linear(numbers, width, wide, before);
         let factors = numbers.many(hidden, 0.5).iter().map(|v| 1.0 + v).collect();
         let (out, _) = linear(numbers, hidden, width, Before::Factors(factors));
-        layers.push(Layer::Mlp(Arc::new(Mlp { into, activation, out })));
+        layers.push(Layer::Mlp(Arc::new(Mlp::new(into, activation, out))));
     }
     layers.push(Layer::Norm(Arc::new(norm(numbers, width))));
     let (linear, _) = linear(numbers, (channels * PATCH * PATCH).next_multiple_of(ROW_STEP), width, Before::Nothing);

@@ -3,7 +3,7 @@
 use super::attention::Rows;
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
-use crate::embed::kernels::passes::Then;
+use crate::embed::kernels::epilogues::Then;
 
 /// A convolution whose kernels lie side by side, as the product that it is.
 pub struct PatchEmbedding {
@@ -36,8 +36,7 @@ impl PatchEmbedding {
         workers.share(patches, each * outputs, |index, out, engaged, scratch| {
             let Scratch { left, scales, sums, floats, row, .. } = scratch;
             let count = out.len() / outputs;
-            let pixels = floats.at_least(count * linear.inputs);
-            for (r, pixels) in pixels.chunks_exact_mut(linear.inputs).enumerate() {
+            let pixels = |r: usize, pixels: &mut [f32]| {
                 let at = rows.token(prefix + index * each + r) - prefix;
                 let corner = at / columns * patch * width + at % columns * patch;
                 let lines = (0..self.channels).flat_map(|c| (0..*patch).map(move |y| c * height * width + y * width));
@@ -45,8 +44,8 @@ impl PatchEmbedding {
                     to.copy_from_slice(&picture[corner + line..][..*patch]);
                 }
                 pixels[self.channels * patch * patch..].fill(0.0);
-            }
-            let left = linear.quantize(engaged, (pixels, linear.inputs), count, left, scales, row);
+            };
+            let left = linear.quantize_each(engaged, count, pixels, left, scales, [floats, row]);
             linear.multiply(engaged, left, scales, sums, Then::Add, out);
         });
     }

@@ -205,19 +205,22 @@ fn a_diffuse_tail_beside_a_peak_is_kept() {
 #[test]
 fn an_mlp_is_what_floats_make_of_it() {
     each_kernel(|kernel| {
-        for (tokens, width, hidden, activation) in [
-            (1, 32, 64, Activation::Gelu),
-            (77, 96, 384, Activation::Gelu),
-            (77, 48, 208, Activation::SwiGlu),
-            (200, 64, 128, Activation::SwiGlu),
+        for (tokens, width, hidden, activation, with_factors) in [
+            (1, 32, 64, Activation::Gelu, true),
+            (77, 96, 384, Activation::Gelu, true),
+            (77, 96, 384, Activation::Gelu, false),
+            (77, 48, 208, Activation::SwiGlu, true),
+            (200, 64, 128, Activation::SwiGlu, false),
         ] {
             let numbers = &mut Numbers(hidden as u64);
             let norm = norm(numbers, width);
             let wide = if activation == Activation::Gelu { hidden } else { 2 * hidden };
             let (into, into_weights) = linear(numbers, width, wide, Before::Norm(norm.clone()));
-            let factors = numbers.many(hidden, 0.5).iter().map(|v| 1.0 + v).collect::<Vec<f32>>();
-            let (out, out_weights) = linear(numbers, hidden, width, Before::Factors(factors.clone()));
-            let mlp = Mlp { into, activation, out };
+            let size = if with_factors { 0.5 } else { 0.0 };
+            let factors = numbers.many(hidden, size).iter().map(|v| 1.0 + v).collect::<Vec<f32>>();
+            let before_out = if with_factors { Before::Factors(factors.clone()) } else { Before::Nothing };
+            let (out, out_weights) = linear(numbers, hidden, width, before_out);
+            let mlp = Mlp::new(into, activation, out);
             let before = numbers.many(tokens * width, 1.0);
             let inside = times(&normed(&norm, &before), &into_weights, &mlp.into.bias);
             let gelu = |v: f32| 0.5 * v * (1.0 + libm::erff(v * std::f32::consts::FRAC_1_SQRT_2));

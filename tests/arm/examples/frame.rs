@@ -57,7 +57,7 @@ fn network(numbers: &mut Numbers, [height, width]: [usize; 2]) -> Network {
         let before = Before::Norm(numbers.norm());
         let into = numbers.linear(DIM, 4 * DIM, before, 1.0);
         let out = numbers.linear(4 * DIM, DIM, Before::Nothing, 0.3);
-        layers.push(Layer::Mlp(Arc::new(Mlp { into, activation: Activation::Gelu, out })));
+        layers.push(Layer::Mlp(Arc::new(Mlp::new(into, Activation::Gelu, out))));
     }
     layers.push(Layer::Norm(Arc::new(numbers.norm())));
     let tokens = 1 + height / PATCH * (width / PATCH);

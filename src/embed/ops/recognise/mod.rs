@@ -17,7 +17,7 @@ use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, RmsNorm};
 
 use super::Scope;
 use crate::embed::kernels::PANEL;
-use crate::embed::kernels::passes::Then;
+use crate::embed::kernels::epilogues::Then;
 use crate::embed::layers::{Activation, Attention, Before, Linear, Mlp, NormWeights};
 use linear::{LinearRef, Matrix};
 
@@ -184,7 +184,7 @@ impl<'m> Reader<'m> {
         let before = last.factors.as_ref().map_or(Before::Nothing, factors);
         let out = last.matrix().ok()?.deepened(filled).pack(before)?;
         let into = into.pack(Before::Norm(norm))?;
-        Some(Residual::Mlp { from, mlp: Mlp { into, activation, out }, covered })
+        Some(Residual::Mlp { from, mlp: Mlp::new(into, activation, out), covered })
     }
 
     /// The layer whose columns, `width` of them and from which on, a value is.
