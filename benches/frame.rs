@@ -123,7 +123,7 @@ impl Row {
         let start = now();
         self.session.propagate(world.frame(self.seq));
         let between = now();
-        let report = self.session.observe(&meta(self.seq));
+        let report = self.session.observe(&meta(self.seq), &world.frame(self.seq).picture);
         self.observe.push(now() - between);
         self.propagate.push(between - start);
         self.seen = report.tracks.iter().filter(|track| track.mask.is_some()).count();

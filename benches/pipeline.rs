@@ -202,7 +202,7 @@ fn masks_measures_states(bencher: divan::Bencher, objects: usize) {
     let mut seq = 1;
     bencher.bench_local(|| {
         seq += 1;
-        session.observe(&meta(seq))
+        session.observe(&meta(seq), &features.picture)
     });
 }
 
@@ -220,7 +220,7 @@ fn lost_objects(bencher: divan::Bencher, objects: usize) {
     let mut seq = 20;
     bencher.bench_local(|| {
         seq += 1;
-        session.observe(&meta(seq))
+        session.observe(&meta(seq), &features.picture)
     });
 }
 

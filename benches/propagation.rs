@@ -62,6 +62,8 @@ fn config() -> PropagateConfig {
         temperature: 0.1,
         seed: SeedRule::Area,
         min_max: false,
+        refine_radius: 0.0,
+        refine_epsilon: 0.002,
     }
 }
 

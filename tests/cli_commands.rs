@@ -317,7 +317,7 @@ fn published_checkpoints_are_listed_with_their_licences() {
 fn an_unknown_preset_is_told_with_those_that_there_are() {
     let (code, _, errors) = run(&["eval", "--model", "bundled", "--davis", ".", "--preset", "dyno"]);
     assert_eq!(code, 64, "{errors}");
-    assert!(errors.contains("dino and soft"), "{errors}");
+    assert!(errors.contains("crw, dino, dinov3, sharp, soft"), "{errors}");
 }
 
 #[test]

@@ -117,6 +117,14 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        text: "[presets.dino]\nrefine_radius = 1\nrefine_epsilon = 0\n[presets.sharp]\nmin_max = true",
+        said: &[
+            "f.toml: presets.sharp.refine_radius: must be 0 with `min_max = true`: edges are looked for in labels as they are",
+            "f.toml:2:17: presets.dino.refine_radius: must be 0 with `min_max = true`: edges are looked for in labels as they are",
+            "f.toml:3:18: presets.dino.refine_epsilon: must be a number, 0.000001 to 1, not 0",
+        ],
+    },
+    Case {
         text: "[serve]\ntracks_mode = \"0888\"\ncontrol_mode = 0o600\ntracks_group = \"a b\"",
         said: &[
             "f.toml:2:15: serve.tracks_mode: must be an octal string, \"000\" to \"0777\", not \"0888\"",

@@ -230,7 +230,7 @@ fn features_of(tokens: &[f32], grid: PatchGrid, dim: usize, dropped: &[usize]) -
     let patches = &tokens[tokens.len() - grid.len() * dim..];
     let kept = |(i, v): (usize, &f32)| (!dropped.contains(&(i % dim))).then_some(*v);
     let data = patches.iter().enumerate().filter_map(kept).collect();
-    let mut features = Features { grid, dim: dim - dropped.len(), data };
+    let mut features = Features::new(grid, dim - dropped.len(), data);
     features.normalise();
     features
 }

@@ -47,6 +47,8 @@ fn each_is_what_it_is_alone() {
         let alone = pictures.each_ref().map(|pixels| {
             let mut features = embedder.empty_features();
             embedder.follow(0, pixels, &mut features).unwrap();
+            // With the picture that they are of.
+            assert_eq!([features.picture.height, features.picture.width], SIZES[0]);
             features
         });
         for count in [3, 1, 2] {

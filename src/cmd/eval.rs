@@ -44,7 +44,7 @@ pub struct Args {
     /// Only these sequences [default: all that are there]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     sequences: Vec<String>,
-    /// The constants of the propagation rule: `soft` scores best, `dino` is the published rule
+    /// The constants of the propagation rule: `sharp` scores best, `soft` leaves the picture's edges alone, `dino` is the published rule
     #[arg(long, default_value = "soft")]
     preset: String,
     /// Look everywhere for what is lost, as the daemon does

@@ -99,7 +99,7 @@ impl VideoTracker for SessionTracker {
         session.propagate(&self.features);
         times.propagate = start.elapsed();
         let start = Instant::now();
-        session.observe(&frame.meta);
+        session.observe(&frame.meta, &self.features.picture);
         let mask_of = |id: &Option<TrackId>| {
             let drawn = id.and_then(|id| session.masks().find(|(drawn, _)| *drawn == id));
             drawn.map_or_else(|| Mask::empty(frame.meta.width, frame.meta.height), |(_, mask)| mask.clone())

@@ -55,7 +55,7 @@ fn numbers<const N: usize>(text: &str, what: &str) -> Result<[f32; N], String> {
 pub fn preset(config: &Config, name: &str) -> anyhow::Result<PropagateConfig> {
     config.presets.get(name).cloned().ok_or_else(|| {
         let names: Vec<&str> = config.presets.keys().map(String::as_str).collect();
-        failure(Kind::Usage, format!("there is no preset {name:?}; there are {}", names.join(" and ")))
+        failure(Kind::Usage, format!("there is no preset {name:?}; there are {}", names.join(", ")))
     })
 }
 

@@ -208,6 +208,13 @@ impl Reader<'_> {
             let names: Vec<&str> = presets.keys().map(String::as_str).collect();
             format!("there is no preset `{chosen}`{}", suggestion(chosen, &names))
         });
+        for (name, preset) in &config.presets {
+            self.check(
+                &format!("presets.{name}.refine_radius"),
+                !preset.min_max || preset.refine_radius == 0.0,
+                || "must be 0 with `min_max = true`: edges are looked for in labels as they are".into(),
+            );
+        }
         self.cameras_together(&mut config.camera, base);
         Some(config)
     }

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 use super::{Backbone, BackboneSpec, EmbedError, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
-/// A backbone with the preprocessing for one of its grids at a time, and the buffer between the two.
+/// A backbone with the preprocessing for one of its grids at a time. The picture between the two goes along with the features.
 pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
     preprocessor: Preprocessor,
-    /// One for each picture that is embedded together with others.
-    inputs: Vec<InputTensor>,
 }
 
 /// How long the two parts took.
@@ -26,7 +24,7 @@ pub struct EmbedTimes {
 impl Embedder {
     pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
         let preprocessor = preprocessor(backbone.spec(), grid);
-        Embedder { backbone, grid, preprocessor, inputs: vec![InputTensor::default()] }
+        Embedder { backbone, grid, preprocessor }
     }
 
     pub fn grid(&self) -> PatchGrid {
@@ -91,17 +89,15 @@ impl Embedder {
         if let ([(camera, pixels)], [out]) = (frames, &mut *outs) {
             return vec![self.follow(*camera, pixels, out)];
         }
-        if self.inputs.len() < frames.len() {
-            self.inputs.resize_with(frames.len(), InputTensor::default);
-        }
+        let mut inputs: Vec<InputTensor> = outs.iter_mut().map(|out| std::mem::take(&mut out.picture)).collect();
         let (grid, dim) = (self.grid, self.dim());
         let start = Instant::now();
-        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut self.inputs))
+        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut inputs))
             .map(|((_, pixels), input)| Ok(self.preprocessor.run(pixels, input)?))
             .collect();
         let preprocess = start.elapsed();
         let start = Instant::now();
-        let mut readable: Vec<(&InputTensor, &mut Features)> = (self.inputs.iter().zip(outs).zip(&prepared))
+        let mut readable: Vec<(&InputTensor, &mut Features)> = (inputs.iter().zip(&mut *outs).zip(&prepared))
             .filter(|(_, prepared)| prepared.is_ok())
             .map(|((input, out), _)| {
                 (out.grid, out.dim) = (grid, dim);
@@ -111,6 +107,7 @@ impl Embedder {
             .collect();
         let failure = self.backbone.embed_together(&mut readable).err().map(|error| error.to_string());
         let embed = start.elapsed();
+        outs.iter_mut().zip(inputs).for_each(|(out, input)| out.picture = input);
         let embedded = |()| match &failure {
             Some(failure) => Err(EmbedError::Together(failure.clone())),
             None => Ok(EmbedTimes { preprocess, embed, computed: 1.0 }),
@@ -128,11 +125,15 @@ impl Embedder {
         let dim = self.dim();
         (out.grid, out.dim) = (self.grid, dim);
         out.data.resize(self.grid.len() * dim, 0.0);
-        let input = &mut self.inputs[0];
-        self.preprocessor.run(pixels, input)?;
-        let prepared = Instant::now();
-        let computed = embed(self.backbone.as_mut(), input, out)?;
-        Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
+        let mut input = std::mem::take(&mut out.picture);
+        let result = (|| {
+            self.preprocessor.run(pixels, &mut input)?;
+            let prepared = Instant::now();
+            let computed = embed(self.backbone.as_mut(), &input, out)?;
+            Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
+        })();
+        out.picture = input;
+        result
     }
 }
 

@@ -236,7 +236,7 @@ fn probe_cosine(probe: &ProbeFeatures, backbone: &mut TractBackbone) -> Result<f
     if dim != probe.dim {
         return Err(format!("the probe has {} dimensions, the model {dim}: make the probe again", probe.dim));
     }
-    let mut features = Features { grid, dim, data: tokens.into_raw_vec_and_offset().0 };
+    let mut features = Features::new(grid, dim, tokens.into_raw_vec_and_offset().0);
     features.normalise();
     Ok(probe.mean_cosine(&features))
 }

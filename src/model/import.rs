@@ -198,7 +198,7 @@ fn probe(
         let picture = normalised(&probe_image(width, height), mean, std);
         let output = vit.forward(&picture, *size, tap)?;
         let data = output.as_standard_layout().iter().copied().collect();
-        let mut features = Features { grid: grid(*size), dim: output.ncols(), data };
+        let mut features = Features::new(grid(*size), output.ncols(), data);
         features.normalise();
         if features.data.iter().all(|value| *value == 0.0) {
             return Err(ImportError::Unfit("the network's features are all zero or not finite: it is damaged".into()));

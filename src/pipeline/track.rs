@@ -65,7 +65,7 @@ impl Tracker {
         let start = Instant::now();
         self.session.propagate(&features);
         let propagated = Instant::now();
-        let mut report = self.session.observe(&frame.meta);
+        let mut report = self.session.observe(&frame.meta, &features.picture);
         latency.propagate = ms(propagated - start);
         latency.track = ms(propagated.elapsed());
         let now = clock::now().mono_ns;

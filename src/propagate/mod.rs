@@ -2,10 +2,12 @@
 
 pub mod affinity;
 pub mod memory;
+pub mod refine;
 pub mod seed;
 pub mod upsample;
 
 pub use memory::{ObjectKey, Propagator};
+use refine::RefineRule;
 
 /// Objects that one camera can have at once.
 pub const MAX_OBJECTS: usize = 64;
@@ -26,6 +28,18 @@ pub struct PropagateConfig {
     pub seed: SeedRule,
     /// Stretch each instance's labels to [0, 1] before the arg-max.
     pub min_max: bool,
+    /// How far around a pixel the picture is looked at for edges that masks are to follow, in patches; 0 for not at all, up to 4.
+    pub refine_radius: f32,
+    /// How much of the picture's variance an edge must have to be followed, 0.000001 to 1.
+    pub refine_epsilon: f32,
+}
+
+impl PropagateConfig {
+    /// How masks get their edges, if not from labels alone.
+    pub fn refine(&self) -> Option<RefineRule> {
+        let rule = RefineRule { radius: self.refine_radius, epsilon: self.refine_epsilon };
+        (rule.radius > 0.0).then_some(rule)
+    }
 }
 
 /// The shape of the neighbourhood that a patch is looked for in.

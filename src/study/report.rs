@@ -243,6 +243,8 @@ mod tests {
                 temperature: 0.1,
                 seed: SeedRule::Area,
                 min_max: false,
+                refine_radius: 0.0,
+                refine_epsilon: 0.002,
             },
             version: "0",
         };

@@ -8,7 +8,7 @@ use super::{Plan, StudyError};
 use crate::eval::measures::score_frame;
 use crate::eval::report::Score;
 use crate::track::Session;
-use crate::types::{Mask, Seed, TrackId};
+use crate::types::{InputTensor, Mask, Seed, TrackId};
 
 /// Adds the scores of one half of the videos: each frame is of `labelled` and the next of `seen`; masks are given in
 /// the first frame of `labelled`, and followed through `seen`.
@@ -72,7 +72,7 @@ fn propagation(labelled: &View, seen: &View, plan: &Plan, scores: &mut Scores) -
     // As DAVIS has it, neither the first frame nor the last is scored.
     for (look, features) in looks.iter().zip(seen.features.iter()).take(looks.len().max(3) - 1).skip(1) {
         session.propagate(features);
-        session.observe(&look.meta);
+        session.observe(&look.meta, &InputTensor::default());
         let drawn = |number: u64| {
             let drawn = session.masks().find(|(id, _)| *id == TrackId(number));
             drawn.map_or_else(|| Mask::empty(look.meta.width, look.meta.height), |(_, mask)| mask.clone())

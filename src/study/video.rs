@@ -91,7 +91,7 @@ impl Video {
         let features = |look: &Look| {
             let rows = fitted.apply(look.rows.view());
             let dim = rows.ncols();
-            let mut features = Features { grid: look.grid, dim, data: rows.iter().copied().collect() };
+            let mut features = Features::new(look.grid, dim, rows.iter().copied().collect());
             features.normalise();
             features
         };

@@ -6,12 +6,15 @@ use std::ops::RangeInclusive;
 use super::TrackConfig;
 use super::evidence::Evidence;
 use super::life::{Life, Sighting};
+use crate::propagate::refine::Refiner;
 use crate::propagate::seed::{self, SeedError};
 use crate::propagate::upsample::Upsampler;
 use crate::propagate::{MAX_OBJECTS, ObjectKey, PropagateConfig, Propagator};
 use crate::types::command::ListedTrack;
 use crate::types::report::{Latency, Reason, Track};
-use crate::types::{Features, FrameMeta, LabelField, Mask, PatchGrid, Seed, TrackId, TrackReport, TrackState};
+use crate::types::{
+    Features, FrameMeta, InputTensor, LabelField, Mask, PatchGrid, Seed, TrackId, TrackReport, TrackState,
+};
 
 /// Follows the tagged objects of one camera.
 pub struct Session {
@@ -24,6 +27,7 @@ pub struct Session {
     recent: VecDeque<FrameMeta>,
     field: LabelField,
     upsampler: Upsampler,
+    refiner: Refiner,
     /// The object that was looked for last; ids only grow.
     sought: Option<TrackId>,
 }
@@ -81,6 +85,7 @@ impl Session {
             recent: VecDeque::new(),
             field: LabelField::background(grid, 0),
             upsampler: Upsampler::default(),
+            refiner: Refiner::default(),
             sought: None,
         }
     }
@@ -97,7 +102,7 @@ impl Session {
     /// When the features are of another dimension than the session was made for.
     pub fn step(&mut self, meta: &FrameMeta, features: &Features) -> TrackReport {
         self.propagate(features);
-        self.observe(meta)
+        self.observe(meta, &features.picture)
     }
 
     /// The first half of a step: labels of the new frame. Where its grid is another than that of the frame before,
@@ -116,8 +121,9 @@ impl Session {
         }
     }
 
-    /// The second half of a step: masks, measures and states, and the report of them.
-    pub fn observe(&mut self, meta: &FrameMeta) -> TrackReport {
+    /// The second half of a step: masks, measures and states, and the report of them. `picture` is what the features are of;
+    /// without it masks are as good as labels alone make them.
+    pub fn observe(&mut self, meta: &FrameMeta, picture: &InputTensor) -> TrackReport {
         self.recent.push_back(meta.clone());
         while self.recent.len() > self.memory.reach_back() + 1 {
             self.recent.pop_front();
@@ -128,7 +134,7 @@ impl Session {
             object.score = evidence.score();
         }
         let reacquired = self.seek();
-        self.draw(meta.width, meta.height);
+        self.draw(meta, Some(picture));
         let patch = self.memory.grid().pixels_per_patch(meta.width, meta.height).sqrt();
         for object in &mut self.objects {
             let area = object.mask.area() as f64;
@@ -200,7 +206,7 @@ impl Session {
             last_place: None,
             velocity: [0.0; 2],
         });
-        self.draw(meta.width, meta.height);
+        self.draw(&meta, None);
         let object = self.objects.last_mut().expect("one was pushed just above");
         object.life = Life::new(seconds(&meta), object.mask.area() as f64);
         object.last_place = object.mask.centroid().map(|c| (seconds(&meta), c));
@@ -271,11 +277,17 @@ impl Session {
         self.departed.push(object.track());
     }
 
-    /// Turns the label field of the newest frame into every object's mask.
-    fn draw(&mut self, width: usize, height: usize) {
+    /// Turns the label field of the newest frame into every object's mask, with edges from its picture where it is there.
+    fn draw(&mut self, meta: &FrameMeta, picture: Option<&InputTensor>) {
         let keys: Vec<ObjectKey> = self.objects.iter().map(|object| key(object.id)).collect();
         self.memory.field(&keys, &mut self.field);
-        let masks = self.upsampler.masks(&self.field, width, height, self.memory.config().min_max);
+        let grid = self.field.grid;
+        let fits =
+            |picture: &&InputTensor| [picture.width, picture.height] == [grid.input_width(), grid.input_height()];
+        let masks = match (self.memory.config().refine(), picture.filter(fits)) {
+            (Some(rule), Some(picture)) => self.refiner.masks(&self.field, picture, [meta.width, meta.height], rule),
+            _ => self.upsampler.masks(&self.field, meta.width, meta.height, self.memory.config().min_max),
+        };
         for (object, mask) in self.objects.iter_mut().zip(masks) {
             object.mask = mask;
         }

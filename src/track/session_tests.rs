@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::propagate::{SeedRule, Window};
-use crate::types::Timestamp;
+use crate::types::{InputTensor, Timestamp};
 
 const GRID: PatchGrid = PatchGrid { rows: 16, cols: 24, patch: 16 };
 const DIM: usize = 24;
@@ -20,6 +20,8 @@ fn propagate() -> PropagateConfig {
         temperature: 0.1,
         seed: SeedRule::Area,
         min_max: false,
+        refine_radius: 0.0,
+        refine_epsilon: 0.002,
     }
 }
 
@@ -114,6 +116,32 @@ fn a_moving_object_is_followed_with_its_box_and_velocity() {
     assert!((last.velocity[0] - 80.0).abs() < 45.0 && last.velocity[1].abs() < 10.0, "{last:?}");
     assert!(last.score > 0.5, "{last:?}");
     assert_eq!((last.age, last.since_seen), (24, 0));
+}
+
+#[test]
+fn masks_follow_the_edges_of_a_picture_that_is_there() {
+    // The patches are those of (5, 2) and after; what is bright lies five pixels to the right and three above.
+    let bright = |x: usize, y: usize| (37..85).contains(&x) && (77..125).contains(&y);
+    let [width, height] = [GRID.input_width(), GRID.input_height()];
+    let pixel =
+        |at: usize| if bright(at % (width * height) % width, at % (width * height) / width) { 1.0 } else { -0.5 };
+    let picture = InputTensor { width, height, data: (0..3 * width * height).map(pixel).collect() };
+    let torn = InputTensor { width: 7, height: 7, data: vec![0.0; 147] };
+    let bounds = |picture: &InputTensor, refine_radius: f32| {
+        let mut session = Session::new(PropagateConfig { refine_radius, ..propagate() }, track(), GRID, DIM);
+        session.step(&meta(0), &frame(0, &[(1, 5, 2)]));
+        session.tag(&pixels(5, 2), None, TrackId(7), "cup".into()).unwrap();
+        let features = Features { picture: picture.clone(), ..frame(1, &[(1, 5, 2)]) };
+        let report = session.step(&meta(1), &features);
+        report.tracks[0].bounds.unwrap()
+    };
+    let refined = bounds(&picture, 1.5);
+    let off = refined.iter().zip([37.0, 77.0, 48.0, 48.0]).map(|(a, b): (&f32, f32)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 3.0, "{refined:?}");
+    let plain = bounds(&picture, 0.0);
+    assert!((plain[0] - 32.0).abs() < 4.0 && (plain[1] - 80.0).abs() < 4.0, "{plain:?}");
+    assert_eq!(bounds(&InputTensor::default(), 1.5), plain, "without a picture");
+    assert_eq!(bounds(&torn, 1.5), plain, "with one of another size");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Patch embeddings of one frame.
 
-use super::PatchGrid;
+use super::{InputTensor, PatchGrid};
 
 /// Patch embeddings: one L2-normalised row for each patch, row-major over the grid.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,12 +10,19 @@ pub struct Features {
     pub dim: usize,
     /// (rows * cols, dim), L2-normalised rows
     pub data: Vec<f32>,
+    /// The picture that they are of, as the backbone saw it; of no size where nobody kept it.
+    pub picture: InputTensor,
 }
 
 impl Features {
+    /// Of a picture that nobody kept.
+    pub fn new(grid: PatchGrid, dim: usize, data: Vec<f32>) -> Features {
+        Features { grid, dim, data, picture: InputTensor::default() }
+    }
+
     /// All zeros.
     pub fn zeros(grid: PatchGrid, dim: usize) -> Features {
-        Features { grid, dim, data: vec![0.0; grid.len() * dim] }
+        Features::new(grid, dim, vec![0.0; grid.len() * dim])
     }
 
     /// The embedding of patch `index`.

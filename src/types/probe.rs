@@ -129,7 +129,7 @@ mod tests {
     fn features(seed: u32) -> Features {
         let grid = PatchGrid { rows: 5, cols: 7, patch: 16 };
         let data = (0..35 * 24u32).map(|i| mix(i ^ seed) as f32 / u32::MAX as f32 - 0.5).collect();
-        let mut features = Features { grid, dim: 24, data };
+        let mut features = Features::new(grid, 24, data);
         features.normalise();
         features
     }

@@ -65,7 +65,7 @@ impl Keys {
     pub fn gather(&self, patches: &[usize]) -> Keys {
         let grid = PatchGrid { rows: 1, cols: patches.len(), patch: self.grid().patch };
         let rows = patches.iter().flat_map(|patch| self.features.row(*patch));
-        Keys::new(&Features { grid, dim: self.dim(), data: rows.copied().collect() })
+        Keys::new(&Features::new(grid, self.dim(), rows.copied().collect()))
     }
 
     fn round(&mut self) {

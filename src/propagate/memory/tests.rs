@@ -4,7 +4,17 @@ use crate::propagate::SeedRule;
 use proptest::prelude::*;
 
 fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) -> PropagateConfig {
-    PropagateConfig { top_k, context_frames, radius, window, temperature: 0.1, seed: SeedRule::Area, min_max: false }
+    PropagateConfig {
+        top_k,
+        context_frames,
+        radius,
+        window,
+        temperature: 0.1,
+        seed: SeedRule::Area,
+        min_max: false,
+        refine_radius: 0.0,
+        refine_epsilon: 0.002,
+    }
 }
 
 /// Labels that differ from object to object and from patch to patch, in [0, 0.5], of a third of the patches or
