@@ -84,7 +84,7 @@ fn meta(seq: u64) -> FrameMeta {
 
 fn session() -> Session {
     let config = Config::builtin();
-    Session::new(config.propagation().clone(), config.track.clone(), GRID, DIM)
+    Session::new(config.presets["soft"].clone(), config.track.clone(), GRID, DIM)
 }
 
 /// One row of the table: a session that follows some objects.

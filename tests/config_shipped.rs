@@ -111,7 +111,7 @@ fn a_file_is_merged_over_the_defaults() {
     assert_eq!(parse(""), builtin);
     assert_eq!(parse(DEFAULT), builtin);
     assert_eq!((builtin.camera.len(), builtin.camera[0].name.as_str()), (1, "camera"));
-    assert_eq!(builtin.propagation(), &builtin.presets["soft"]);
+    assert_eq!(builtin.propagation(), &builtin.presets["sharp"]);
 
     let config = parse(
         "[[camera]]\nname = \"a\"\nfps = 5\n[[camera]]\nname = \"b\"\nsource = \"nokhwa\"\n[propagate]\npreset = \"mine\"\n\

@@ -119,7 +119,7 @@ fn chance_is_what_noise_scores_on_average() {
         treatments: vec![Treatment::AsTheyAre],
         degradations: Vec::new(),
         seed: 0,
-        rule: config.propagation().clone(),
+        rule: config.presets["soft"].clone(),
         track: config.track.clone(),
     };
     let mut all = Scores::default();
@@ -224,7 +224,7 @@ fn propagation_is_that_of_eval() {
     let options = ["--degrade", "none", "--drop", "1", "--every", "1"];
     assert_eq!(study(&[Path::new("bundled")], &davis, &out, &options).0, 0);
     let output = Command::new(env!("CARGO_BIN_EXE_tagalong"))
-        .args(["eval", "--model", "bundled", "--json", "-", "--davis"])
+        .args(["eval", "--preset", "soft", "--model", "bundled", "--json", "-", "--davis"])
         .arg(&davis)
         .output()
         .unwrap();

@@ -44,8 +44,10 @@ pub struct Args {
     /// Only these sequences [default: all that are there]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     sequences: Vec<String>,
-    /// The constants of the propagation rule: `sharp` scores best, `soft` leaves the picture's edges alone, `dino` is the published rule
-    #[arg(long, default_value = "soft")]
+    /// The constants of the propagation rule: `sharp`, `soft`, `dino`, `crw` or `dinov3`
+    ///
+    /// `sharp` scores best; `soft` is the same without the picture's edges, `dino` the published rule, to the letter.
+    #[arg(long, default_value = "sharp")]
     preset: String,
     /// Look everywhere for what is lost, as the daemon does
     ///

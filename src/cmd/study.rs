@@ -12,6 +12,7 @@ use super::{connect, out};
 use crate::config::Config;
 use crate::embed::{ModelConfig, load_tract};
 use crate::eval::{Davis, Sequence};
+use crate::propagate::PropagateConfig;
 use crate::study::extractor::{Extractor, Model, Noise, Pixels};
 use crate::study::report::{Judged, Report, Settings};
 use crate::study::{CLEAN, Degradation, ModelStudy, Plan, Treatment, plots, study};
@@ -86,7 +87,8 @@ EXAMPLES
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::builtin();
-        let rule = preset(&config, &self.preset)?;
+        // It compares features, and keeps no pictures: masks are made of labels alone.
+        let rule = PropagateConfig { refine_radius: 0.0, ..preset(&config, &self.preset)? };
         let degradations = self.degradations()?;
         self.prepare()?;
         let davis = Davis::open(&self.davis, None)?;
