@@ -1,6 +1,8 @@
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::exit::{Kind, failure};
 use super::follow::{ModelChoice, SessionTracker};
@@ -9,7 +11,8 @@ use super::{connect, out};
 use crate::config::Config;
 use crate::embed::{Backend, BareModel, ModelConfig, Reuse, Runtime};
 use crate::eval::run::evaluate;
-use crate::eval::{Davis, Report};
+use crate::eval::{Comparison, Davis, Report};
+use crate::propagate::PropagateConfig;
 
 /// Score a model on video sequences with known masks.
 ///
@@ -46,15 +49,16 @@ pub struct Args {
     sequences: Vec<String>,
     /// The constants of the propagation rule: `sharp`, `soft`, `dino`, `crw` or `dinov3`
     ///
-    /// `sharp` scores best; `soft` is the same without the picture's edges, `dino` the published rule, to the letter.
-    #[arg(long, default_value = "sharp")]
-    preset: String,
+    /// `sharp` scores best; `soft` is the same without the picture's edges, `dino` the published rule, to the letter. Several are
+    /// run one after the other, and shown side by side.
+    #[arg(long, default_value = "sharp", value_name = "A,B", value_delimiter = ',')]
+    preset: Vec<String>,
     /// Look everywhere for what is lost, as the daemon does
     ///
     /// The published rule does not, so scores are told without it unless asked.
     #[arg(long)]
     recover: bool,
-    /// Save every mask as a palette PNG, in the layout of DAVIS results
+    /// Save every mask as a palette PNG, in the layout of DAVIS results; of several presets, in a folder for each
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Save the scores as JSON; `-` prints them instead of the table
@@ -91,6 +95,9 @@ EXAMPLES
       tagalong eval --model vit_small.onnx --output last_hidden_state --patch 16 \\
           --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --davis DAVIS --preset dino
 
+  All presets beside each other:
+      tagalong eval --model bundled --davis DAVIS --preset dino,crw,dinov3,soft,sharp
+
   Two sequences, with masks to look at and scores for a program:
       tagalong eval --model models/bundled.toml --davis DAVIS --sequences boat,dance-jump \\
           --save masks --json scores.json";
@@ -99,19 +106,34 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::builtin();
         let choice = self.model_choice(&config.model)?;
-        let propagate = preset(&config, &self.preset)?;
+        let rules: Vec<(&String, PropagateConfig)> =
+            (self.preset.iter()).map(|name| Ok((name, preset(&config, name)?))).collect::<anyhow::Result<_>>()?;
         let mut track = config.track.clone();
         // The evaluation asks for masks to the last frame: no object is given up.
         (track.recover, track.remove_after_s) = (self.recover, 0.0);
         let davis = Davis::open(&self.davis, None)?;
         let model = connect::model(&choice)?;
         log::info!("evaluating {}", model.describe());
-        let mut tracker = SessionTracker::new(model, propagate, track);
-        let report = with_progress(|tell| evaluate(&davis, &self.sequences, &mut tracker, self.save.as_deref(), tell))?;
+        let mut tracker = SessionTracker::new(model, rules[0].1.clone(), track);
+        let mut reports = Vec::new();
+        for (name, rule) in &rules {
+            tracker.change_rule(rule.clone());
+            let save =
+                self.save.as_ref().map(|folder| if rules.len() > 1 { folder.join(name) } else { folder.clone() });
+            let report = with_progress(|tell| evaluate(&davis, &self.sequences, &mut tracker, save.as_deref(), tell))?;
+            reports.push(((*name).clone(), report));
+        }
+        match &reports[..] {
+            [(_, report)] => self.show(report),
+            _ => self.show(&Comparison { presets: reports }),
+        }
+    }
+
+    fn show(&self, report: &(impl Serialize + Display)) -> anyhow::Result<()> {
         match &self.json {
-            Some(file) if file.as_os_str() == "-" => out::json(&report),
+            Some(file) if file.as_os_str() == "-" => out::json(report),
             Some(file) => {
-                save_json(file, &report)?;
+                save_json(file, report)?;
                 out::print(&report.to_string())
             }
             None => out::print(&report.to_string()),
@@ -155,7 +177,7 @@ impl Args {
     }
 }
 
-fn save_json(file: &Path, report: &Report) -> anyhow::Result<()> {
+fn save_json(file: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string(report)? + "\n";
     std::fs::write(file, text).map_err(|error| failure(Kind::CantCreate, format!("{}: {error}", file.display())))
 }

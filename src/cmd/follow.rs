@@ -64,6 +64,11 @@ impl SessionTracker {
         SessionTracker { model, propagate, track, video: None, features }
     }
 
+    /// Follows the next videos by another rule.
+    pub fn change_rule(&mut self, propagate: PropagateConfig) {
+        self.propagate = propagate;
+    }
+
     fn embed(&mut self, frame: &Frame) -> Result<StageTimes, TrackerError> {
         let [preprocess, embed] = self.model.embed(frame, &mut self.features)?;
         Ok(StageTimes { preprocess, embed, ..StageTimes::default() })

@@ -9,5 +9,5 @@ pub mod report;
 pub mod run;
 
 pub use davis::{Davis, DavisError, Sequence};
-pub use report::{Report, Score};
+pub use report::{Comparison, Report, Score};
 pub use run::{EvalError, StageTimes, Tracked, VideoTracker};

@@ -102,6 +102,53 @@ impl Serialize for Score {
     }
 }
 
+/// The same sequences by several presets of the rule, in the order asked for. As JSON: `{"presets": {"soft": {..}, ..}}`, each a
+/// [`Report`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    pub presets: Vec<(String, Report)>,
+}
+
+impl Serialize for Comparison {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut comparison = serializer.serialize_struct("Comparison", 1)?;
+        let reports = self.presets.iter().map(|(name, report)| (name.as_str(), report)).collect();
+        comparison.serialize_field("presets", &Map(reports))?;
+        comparison.end()
+    }
+}
+
+/// A table for the terminal: J&F, and what a frame takes besides the backbone.
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sequences = self.presets.first().map_or(&[][..], |(_, report)| &report.sequences[..]);
+        let width = sequences.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).max("propagate, ms".len());
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Fn(&Report) -> String| {
+            write!(f, "{name:width$}")?;
+            for (preset, report) in &self.presets {
+                write!(f, "  {:>1$}", value(report), preset.chars().count().max(6))?;
+            }
+            writeln!(f)
+        };
+        write!(f, "{:width$}", "J&F")?;
+        self.presets.iter().try_for_each(|(preset, _)| write!(f, "  {preset:>6}"))?;
+        writeln!(f)?;
+        for (at, sequence) in sequences.iter().enumerate() {
+            row(f, &sequence.name, &|report| format!("{:.4}", report.sequences[at].score.jf()))?;
+        }
+        row(f, "mean", &|report| format!("{:.4}", report.mean().jf()))?;
+        for stage in ["propagate", "mask"] {
+            let ms = |report: &Report| {
+                let of_stage = report.times.named().into_iter().find(|(name, _)| *name == stage);
+                let seconds = of_stage.map_or(0.0, |(_, time)| time.as_secs_f64());
+                format!("{:.1}", 1e3 * seconds / report.frames().max(1) as f64)
+            };
+            row(f, &format!("{stage}, ms"), &ms)?;
+        }
+        Ok(())
+    }
+}
+
 /// Pairs as a map that keeps their order.
 struct Map<'a, V>(Vec<(&'a str, V)>);
 
@@ -165,6 +212,25 @@ mean         100  0.5000  0.7500  0.6250
 frames/s  decode 50.0  embed 33.3  total 20.0
 ";
         assert_eq!(report().to_string(), expected);
+    }
+
+    #[test]
+    fn presets_stand_beside_each_other() {
+        let times =
+            StageTimes { propagate: Duration::from_millis(250), mask: Duration::from_secs(1), ..report().times };
+        let presets = vec![("soft".into(), report()), ("published".into(), Report { times, ..report() })];
+        let comparison = Comparison { presets };
+        let expected = "\
+J&F              soft  published
+tennis         0.3750     0.3750
+boat           0.8750     0.8750
+mean           0.6250     0.6250
+propagate, ms     0.0        2.5
+mask, ms          0.0       10.0
+";
+        assert_eq!(comparison.to_string(), expected);
+        let json = serde_json::to_value(&comparison).unwrap();
+        assert_eq!(json["presets"]["published"], serde_json::to_value(&comparison.presets[1].1).unwrap());
     }
 
     #[test]
