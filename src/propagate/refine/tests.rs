@@ -115,6 +115,18 @@ fn a_picture_that_is_torn_gives_some_mask() {
     }
 }
 
+/// By Cramer's rule.
+fn solve(system: [[f64; 3]; 3], right: [f64; 3]) -> [f64; 3] {
+    let determinant = |[a, b, c]: [[f64; 3]; 3]| {
+        a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+    };
+    [0, 1, 2].map(|column| {
+        let mut replaced = system;
+        replaced.iter_mut().zip(right).for_each(|(row, value)| row[column] = value);
+        determinant(replaced) / determinant(system)
+    })
+}
+
 /// The definition: every window's function by sums over its cells in double precision, every pixel's label from there.
 fn labels_by_definition(
     field: &LabelField,
@@ -168,12 +180,10 @@ fn labels_by_definition(
             let mean = |f: &dyn Fn(usize) -> f64| cells.iter().map(|i| f(*i)).sum::<f64>() / cells.len() as f64;
             let means = [0, 1, 2].map(|c| mean(&|i| colours[i][c]));
             let of_label = mean(&|i| labels[i]);
-            let mut system =
-                nalgebra::Matrix3::from_fn(|a, b| mean(&|i| colours[i][a] * colours[i][b]) - means[a] * means[b]);
-            (0..3).for_each(|c| system[(c, c)] += f64::from(RULE.epsilon));
-            let with_label =
-                nalgebra::Vector3::from_fn(|c, _| mean(&|i| colours[i][c] * labels[i]) - means[c] * of_label);
-            let slopes = system.lu().solve(&with_label).unwrap();
+            let with = |f: &dyn Fn(usize) -> f64, c: usize| mean(&|i| colours[i][c] * f(i)) - means[c] * mean(f);
+            let mut system = [0, 1, 2].map(|a| [0, 1, 2].map(|b| with(&|i| colours[i][b], a)));
+            (0..3).for_each(|c| system[c][c] += f64::from(RULE.epsilon));
+            let slopes = solve(system, [0, 1, 2].map(|c| with(&|i| labels[i], c)));
             let offset = of_label - (0..3).map(|c| slopes[c] * means[c]).sum::<f64>();
             [slopes[0], slopes[1], slopes[2], offset]
         })
