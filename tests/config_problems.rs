@@ -121,7 +121,7 @@ const CASES: &[Case] = &[
         said: &[
             "f.toml: presets.sharp.refine_radius: must be 0 with `min_max = true`: edges are looked for in labels as they are",
             "f.toml:2:17: presets.dino.refine_radius: must be 0 with `min_max = true`: edges are looked for in labels as they are",
-            "f.toml:3:18: presets.dino.refine_epsilon: must be a number, 0.000001 to 1, not 0",
+            "f.toml:3:18: presets.dino.refine_epsilon: must be a number, 0.0001 to 1, not 0",
         ],
     },
     Case {

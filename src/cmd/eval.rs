@@ -106,8 +106,12 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::builtin();
         let choice = self.model_choice(&config.model)?;
-        let rules: Vec<(&String, PropagateConfig)> =
-            (self.preset.iter()).map(|name| Ok((name, preset(&config, name)?))).collect::<anyhow::Result<_>>()?;
+        let mut rules: Vec<(&String, PropagateConfig)> = Vec::new();
+        for name in &self.preset {
+            if !rules.iter().any(|(known, _)| *known == name) {
+                rules.push((name, preset(&config, name)?));
+            }
+        }
         let mut track = config.track.clone();
         // The evaluation asks for masks to the last frame: no object is given up.
         (track.recover, track.remove_after_s) = (self.recover, 0.0);

@@ -68,7 +68,7 @@ pub struct Args {
     /// [default: three strengths of each]
     #[arg(long, value_name = "KIND=STRENGTH", value_delimiter = ',')]
     degrade: Vec<String>,
-    /// The rule of propagation
+    /// The rule of propagation; masks are made of labels alone, since no pictures are kept
     #[arg(long, default_value = "soft")]
     preset: String,
     /// Which patches are sampled, and which noise is added, follow from it

@@ -43,7 +43,7 @@ pub const KEYS: &[Key] = &[
     ("presets.seed", OneOf(&["area", "nearest"]), AtOnce),
     ("presets.min_max", Flag, AtOnce),
     ("presets.refine_radius", Number(0.0, 4.0), AtOnce),
-    ("presets.refine_epsilon", Number(0.000_001, 1.0), AtOnce),
+    ("presets.refine_epsilon", Number(0.0001, 1.0), AtOnce),
     ("track.confirm_frames", Whole(1, 1000), AtOnce),
     ("track.occluded_area", Number(0.0, 1.0), AtOnce),
     ("track.min_score", Number(0.0, 1.0), AtOnce),

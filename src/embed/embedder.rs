@@ -86,6 +86,7 @@ impl Embedder {
         frames: &[(usize, &PixelBuf)],
         outs: &mut [Features],
     ) -> Vec<Result<EmbedTimes, EmbedError>> {
+        assert_eq!(frames.len(), outs.len(), "features for each frame");
         if let ([(camera, pixels)], [out]) = (frames, &mut *outs) {
             return vec![self.follow(*camera, pixels, out)];
         }

@@ -152,7 +152,7 @@ impl Propagator {
         self.remember(keys);
         match &mut self.newest {
             Some(newest) => newest.data.copy_from_slice(&features.data),
-            none => *none = Some(features.clone()),
+            none => *none = Some(features.without_picture()),
         }
     }
 

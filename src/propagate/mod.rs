@@ -30,7 +30,7 @@ pub struct PropagateConfig {
     pub min_max: bool,
     /// How far around a pixel the picture is looked at for edges that masks are to follow, in patches; 0 for not at all, up to 4.
     pub refine_radius: f32,
-    /// How much of the picture's variance an edge must have to be followed, 0.000001 to 1.
+    /// How much of the picture's variance an edge must have to be followed, 0.0001 to 1.
     pub refine_epsilon: f32,
 }
 

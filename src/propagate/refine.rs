@@ -69,7 +69,8 @@ impl Refiner {
             .collect();
         let painted = || regions.iter().flatten().map(|region| region.pixels(cell, size));
         if let Some(all) = regions.iter().flatten().copied().reduce(Area::around) {
-            self.guide.look(picture, cell, all, radius, rule.epsilon);
+            // Windows of a region's cells are whole, whatever else there is.
+            self.guide.look(picture, cell, all.grown(radius).within(coarse), radius, rule.epsilon);
             self.best.resize(size[0] * size[1], 0.0);
             self.sum.resize(size[0] * size[1], 0.0);
             self.owner.resize(size[0] * size[1], 0);

@@ -134,7 +134,8 @@ impl Session {
             object.score = evidence.score();
         }
         let reacquired = self.seek();
-        self.draw(meta, Some(picture));
+        let masks = self.draw(meta, Some(picture));
+        self.objects.iter_mut().zip(masks).for_each(|(object, mask)| object.mask = mask);
         let patch = self.memory.grid().pixels_per_patch(meta.width, meta.height).sqrt();
         for object in &mut self.objects {
             let area = object.mask.area() as f64;
@@ -206,8 +207,10 @@ impl Session {
             last_place: None,
             velocity: [0.0; 2],
         });
-        self.draw(&meta, None);
+        // The others keep the masks that they have: without the picture theirs would be less true.
+        let mask = self.draw(&meta, None).pop();
         let object = self.objects.last_mut().expect("one was pushed just above");
+        object.mask = mask.expect("every object has one");
         object.life = Life::new(seconds(&meta), object.mask.area() as f64);
         object.last_place = object.mask.centroid().map(|c| (seconds(&meta), c));
         Ok(object.track())
@@ -277,19 +280,16 @@ impl Session {
         self.departed.push(object.track());
     }
 
-    /// Turns the label field of the newest frame into every object's mask, with edges from its picture where it is there.
-    fn draw(&mut self, meta: &FrameMeta, picture: Option<&InputTensor>) {
+    /// Every object's mask by the label field of the newest frame, with edges from its picture where it is there.
+    fn draw(&mut self, meta: &FrameMeta, picture: Option<&InputTensor>) -> Vec<Mask> {
         let keys: Vec<ObjectKey> = self.objects.iter().map(|object| key(object.id)).collect();
         self.memory.field(&keys, &mut self.field);
         let grid = self.field.grid;
         let fits =
             |picture: &&InputTensor| [picture.width, picture.height] == [grid.input_width(), grid.input_height()];
-        let masks = match (self.memory.config().refine(), picture.filter(fits)) {
+        match (self.memory.config().refine(), picture.filter(fits)) {
             (Some(rule), Some(picture)) => self.refiner.masks(&self.field, picture, [meta.width, meta.height], rule),
             _ => self.upsampler.masks(&self.field, meta.width, meta.height, self.memory.config().min_max),
-        };
-        for (object, mask) in self.objects.iter_mut().zip(masks) {
-            object.mask = mask;
         }
     }
 

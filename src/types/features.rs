@@ -25,6 +25,11 @@ impl Features {
         Features::new(grid, dim, vec![0.0; grid.len() * dim])
     }
 
+    /// The embeddings alone, without the picture.
+    pub fn without_picture(&self) -> Features {
+        Features::new(self.grid, self.dim, self.data.clone())
+    }
+
     /// The embedding of patch `index`.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.data[index * self.dim..(index + 1) * self.dim]

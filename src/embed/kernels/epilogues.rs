@@ -118,7 +118,8 @@ impl<'a> Floats<'a> {
     #[inline(always)]
     fn set_aside_as<L: Lanes, O: Outcome>(&mut self, from: usize, columns: usize, sums: &[i32]) {
         let [column_scales, bias, lift] = self.of_columns(from, columns);
-        for ((row, sums), row_scale) in sums.chunks_exact(columns).enumerate().zip(self.row_scales) {
+        let row_scales = &self.row_scales[..sums.len() / columns];
+        for ((row, sums), row_scale) in sums.chunks_exact(columns).enumerate().zip(row_scales) {
             let scale = L::splat(*row_scale);
             let out = self.out[row * self.stride + from..][..columns].chunks_exact_mut(LANES);
             let scales = column_scales.chunks_exact(LANES);

@@ -30,7 +30,7 @@ pub struct Keys {
 impl Keys {
     pub fn new(features: &Features) -> Keys {
         let mut keys = Keys {
-            features: features.clone(),
+            features: features.without_picture(),
             rounded: Vec::new(),
             scales: Vec::new(),
             errors: Vec::new(),

@@ -1,6 +1,7 @@
 use super::affinity::tests::random_features;
 use super::*;
 use crate::propagate::SeedRule;
+use crate::types::InputTensor;
 use proptest::prelude::*;
 
 fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) -> PropagateConfig {
@@ -132,4 +133,16 @@ fn what_is_not_claimed_is_background() {
     memory.remove(ObjectKey(1));
     assert_eq!(memory.labels(ObjectKey(1)), None);
     assert!(memory.labels(ObjectKey(2)).is_some());
+}
+
+#[test]
+fn pictures_are_not_remembered() {
+    let (grid, dim) = (PatchGrid { rows: 3, cols: 4, patch: 8 }, 5);
+    let mut memory = Propagator::new(config(5, 3, 2, Window::Square), grid, dim);
+    let picture = InputTensor { width: 32, height: 24, data: vec![0.5; 3 * 32 * 24] };
+    for _ in 0..3 {
+        memory.step(&Features { picture: picture.clone(), ..Features::new(grid, dim, vec![0.3; grid.len() * dim]) });
+    }
+    assert_eq!(memory.remembered(1).unwrap().picture, InputTensor::default());
+    assert_eq!(memory.newest.as_ref().unwrap().picture, InputTensor::default());
 }

@@ -21,6 +21,11 @@ impl Area {
         Area { from: [0, 1].map(|i| self.from[i].min(other.from[i])), to: [0, 1].map(|i| self.to[i].max(other.to[i])) }
     }
 
+    /// So much wider on each side, but not beyond the first row and column.
+    pub fn grown(self, by: usize) -> Area {
+        Area { from: self.from.map(|i| i.saturating_sub(by)), to: self.to.map(|i| i + by) }
+    }
+
     /// Cut to a picture of this size.
     pub fn within(self, size: [usize; 2]) -> Area {
         Area { from: self.from, to: [0, 1].map(|i| self.to[i].min(size[i])) }
@@ -73,8 +78,8 @@ pub struct Guide {
 
 /// The entries of a symmetric matrix of three by three.
 const TRIANGLE: [(usize, usize); 6] = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)];
-/// Below this part of full brightness a channel counts as flat, in the units of the backbone's input.
-const FLAT: f32 = 1e-3;
+/// A channel that deviates by less, in the units of the backbone's input, counts as flat: about a level of a camera's 256.
+const FLAT: f32 = 0.02;
 
 impl Guide {
     /// Takes in the cells of `area`; windows end where it does.
@@ -136,11 +141,10 @@ fn spread(plane: &[f32], width: usize, cell: usize) -> (f32, f32) {
 fn inverse(covariance: [f32; 6], epsilon: f32) -> [f32; 6] {
     let epsilon = f64::from(epsilon);
     let [a, b, c, d, e, f] = covariance.map(f64::from);
-    // Rounding may leave a flat window a variance below 0.
+    // Rounding may leave a flat window a variance below 0, and one of few colours a determinant below its least.
     let [a, d, f] = [a, d, f].map(|v| v.max(0.0) + epsilon);
     let cofactors = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b];
     let determinant = a * cofactors[0] + b * cofactors[1] + c * cofactors[2];
-    // Of a positive definite matrix it is at least epsilon cubed.
     let by = 1.0 / determinant.max(epsilon.powi(3));
     cofactors.map(|v| (v * by) as f32)
 }
@@ -245,6 +249,8 @@ struct Boxes {
     down: Vec<f32>,
     /// Sums along rows.
     rows: Vec<f32>,
+    /// Those of a window's rows, for each column.
+    sum: Vec<f64>,
     values: Vec<f32>,
 }
 
@@ -269,32 +275,35 @@ impl Boxes {
         self.rows.resize(self.values.len(), 0.0);
         let across = &self.across[left..left + width];
         for (values, sums) in self.values.chunks_exact(width).zip(self.rows.chunks_exact_mut(width)) {
-            let mut sum: f32 = values[..radius.min(width)].iter().sum();
+            // In double precision, or what a bright spot leaves behind by rounding would drown what is dark beside it.
+            let mut sum: f64 = values[..radius.min(width)].iter().map(|v| f64::from(*v)).sum();
             for (x, (out, by)) in sums.iter_mut().zip(across).enumerate() {
-                sum += values.get(x + radius).copied().unwrap_or(0.0);
-                *out = sum * by;
-                sum -= if x >= radius { values[x - radius] } else { 0.0 };
+                sum += values.get(x + radius).map_or(0.0, |v| f64::from(*v));
+                *out = sum as f32 * by;
+                sum -= if x >= radius { f64::from(values[x - radius]) } else { 0.0 };
             }
         }
         let height = region.height();
         let line = |y: usize| y * width..(y + 1) * width;
-        let mut sum = vec![0.0; width];
+        self.sum.clear();
+        self.sum.resize(width, 0.0);
+        let sum = &mut self.sum;
         for y in 0..radius.min(height) {
-            add(&mut sum, &self.rows[line(y)], 1.0);
+            add(sum, &self.rows[line(y)], 1.0);
         }
         for y in 0..height {
             if y + radius < height {
-                add(&mut sum, &self.rows[line(y + radius)], 1.0);
+                add(sum, &self.rows[line(y + radius)], 1.0);
             }
             let by = self.down[top + y];
-            out[line(y)].iter_mut().zip(&sum).for_each(|(out, sum)| *out = sum * by);
+            out[line(y)].iter_mut().zip(&*sum).for_each(|(out, sum)| *out = *sum as f32 * by);
             if y >= radius {
-                add(&mut sum, &self.rows[line(y - radius)], -1.0);
+                add(sum, &self.rows[line(y - radius)], -1.0);
             }
         }
     }
 }
 
-fn add(sums: &mut [f32], values: &[f32], times: f32) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += times * value);
+fn add(sums: &mut [f64], values: &[f32], times: f64) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += times * f64::from(*value));
 }

@@ -105,14 +105,21 @@ fn what_is_not_there_has_no_mask() {
 }
 
 #[test]
-fn a_picture_that_is_torn_gives_some_mask() {
+fn a_picture_of_no_numbers_gives_no_mask_and_a_lamp_in_the_dark_does_no_harm() {
     let grid = PatchGrid { rows: 4, cols: 5, patch: 8 };
     let (_, shares) = disc(grid, [20.0, 16.0, 12.0]);
-    for value in [f32::NAN, f32::INFINITY, 1e30] {
+    let field = field(grid, &[shares]);
+    for value in [f32::NAN, f32::INFINITY] {
         let torn = picture(grid, |x, _| if x == 17 { [value; 3] } else { [0.5; 3] });
-        let masks = Refiner::default().masks(&field(grid, std::slice::from_ref(&shares)), &torn, [40, 32], RULE);
-        assert!(masks[0].area() <= 40 * 32, "{value}");
+        assert!(Refiner::default().masks(&field, &torn, [40, 32], RULE)[0].is_empty(), "{value}");
     }
+    // Between the samples of which the picture's deviation is found.
+    let lamp = picture(grid, |x, y| if (x, y) == (39, 31) { [3.0; 3] } else { [-1.0; 3] });
+    let (plain, dark) = (
+        &Upsampler::default().masks(&field, 40, 32, false)[0],
+        &Refiner::default().masks(&field, &lamp, [40, 32], RULE)[0],
+    );
+    assert!(overlap(plain, dark) > 0.95, "{}", overlap(plain, dark));
 }
 
 /// By Cramer's rule.
@@ -221,12 +228,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn masks_are_those_of_the_definition(
-        rows in 2usize..6, cols in 2usize..6, patch in 3usize..18, instances in 1usize..4, grey: bool, seed: u64,
+        rows in 2usize..6, cols in 2usize..6, patch in 3usize..18, instances in 1usize..4, grey: bool, apart: bool, seed: u64,
     ) {
+        // Objects that are small and apart: their regions are parts of the picture, and overlap or not.
+        let (rows, cols, patch) = if apart { (8 + 3 * rows, 8 + 3 * cols, 4) } else { (rows, cols, patch) };
         let grid = PatchGrid { rows, cols, patch };
         let mut next = random(seed);
-        let planes: Vec<Vec<f32>> =
+        let mut planes: Vec<Vec<f32>> =
             (0..instances).map(|_| (0..grid.len()).map(|_| (next() - 0.3).max(0.0) / instances as f32).collect()).collect();
+        if apart {
+            for plane in &mut planes {
+                let (row, col) = ((next() * rows as f32) as usize, (next() * cols as f32) as usize);
+                for (at, label) in plane.iter_mut().enumerate() {
+                    let near = (at / cols).abs_diff(row) < 2 && (at % cols).abs_diff(col) < 2;
+                    *label = if near { *label } else { 0.0 };
+                }
+            }
+        }
         let field = field(grid, &planes);
         let noise: Vec<f32> = (0..3 * grid.len() * patch * patch).map(|_| next()).collect();
         let width = grid.input_width();
