@@ -6,7 +6,7 @@
 //! 1505.00996). What the windows' means alone would make of a label, were there no colours, is taken away again, and the label
 //! itself put in its place: so where the picture has no edge, a label stays what bilinear upsampling makes of it.
 //!
-//! Each object is filtered in a region around its labels; beyond it is background. The background's label is what the
+//! Each object is filtered in a region around its labels, as far as windows reach; beyond it is background. The background's label is what the
 //! objects leave of 1.
 
 mod guide;
@@ -64,8 +64,9 @@ impl Refiner {
         let radius = ((rule.radius * patch as f32 / cell as f32).round() as usize).max(1);
         let size = [picture.width, picture.height];
         let coarse = size.map(|side| side.div_ceil(cell));
+        // Beyond a window's reach of labels nothing is fitted; what averages carry farther stays below the background.
         let regions: Vec<Option<Area>> = (1..=field.instances)
-            .map(|k| labelled(field, k).map(|patches| region(patches, patch, cell, 2 * radius).within(coarse)))
+            .map(|k| labelled(field, k).map(|patches| region(patches, patch, cell, radius).within(coarse)))
             .collect();
         let painted = || regions.iter().flatten().map(|region| region.pixels(cell, size));
         if let Some(all) = regions.iter().flatten().copied().reduce(Area::around) {
