@@ -33,6 +33,8 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 const GRID: PatchGrid = PatchGrid { rows: 24, cols: 32, patch: network::PATCH };
 const DIM: usize = network::DIM;
+/// What follows labels alone, and the default, whose masks follow the picture's edges too.
+const PRESETS: [&str; 2] = ["soft", "sharp"];
 const OBJECTS: [usize; 4] = [1, 4, 16, 64];
 /// Frames of each row that are measured.
 const ROUNDS: usize = 15;
@@ -82,13 +84,14 @@ fn meta(seq: u64) -> FrameMeta {
     }
 }
 
-fn session() -> Session {
+fn session(preset: &str) -> Session {
     let config = Config::builtin();
-    Session::new(config.presets["soft"].clone(), config.track.clone(), GRID, DIM)
+    Session::new(config.presets[preset].clone(), config.track.clone(), GRID, DIM)
 }
 
 /// One row of the table: a session that follows some objects.
 struct Row {
+    preset: &'static str,
     objects: usize,
     tagged: &'static str,
     session: Session,
@@ -100,10 +103,10 @@ struct Row {
 
 impl Row {
     /// A session whose memory is full, and whose objects were all tagged on one frame or on one frame each.
-    fn new(world: &World, objects: usize, apart: bool) -> Row {
+    fn new(world: &World, preset: &'static str, objects: usize, apart: bool) -> Row {
         let tagged = if apart { "one by one" } else { "together" };
-        let (propagate, observe) = (Vec::new(), Vec::new());
-        let mut row = Row { objects, tagged, session: session(), seq: 0, seen: 0, propagate, observe };
+        let (session, propagate, observe) = (session(preset), Vec::new(), Vec::new());
+        let mut row = Row { preset, objects, tagged, session, seq: 0, seen: 0, propagate, observe };
         row.step(world);
         for number in 0..objects {
             let (id, seed) = (TrackId(number as u64 + 1), Seed::Box(world.bounds(number, row.seq, WIDTH, HEIGHT)));
@@ -159,8 +162,9 @@ fn objects(onnx: &Path) {
     let mut embedder = embedder(onnx, Backend::Int8);
     let (picture, mut features) = (pixels(picture()), embedder.empty_features());
     let world = World::new(GRID, DIM);
-    let rows = [false, true].into_iter().flat_map(|apart| OBJECTS.map(|objects| (objects, apart)));
-    let mut rows: Vec<Row> = rows.map(|(objects, apart)| Row::new(&world, objects, apart)).collect();
+    let kinds = PRESETS.into_iter().flat_map(|preset| [(preset, false), (preset, true)]);
+    let rows = kinds.flat_map(|(preset, apart)| OBJECTS.map(|objects| Row::new(&world, preset, objects, apart)));
+    let mut rows: Vec<Row> = rows.collect();
     let mut embed = Vec::new();
     for _ in 0..ROUNDS {
         for row in &mut rows {
@@ -175,16 +179,17 @@ fn objects(onnx: &Path) {
         "ViT-S/14 at 336x448 in 8-bit integers, camera {WIDTH}x{HEIGHT}, one thread; ms of processor time, medians (least)"
     );
     println!("picture to embeddings: {:.1} ({:.1})", embed.0, embed.1);
-    println!("objects, tagged        propagation      masks, states    whole frame      more than with one");
+    println!("preset, objects, tagged        propagation      masks, states    whole frame      more than with one");
     for row in &rows {
         let (propagate, observe, steps) = (summary(&row.propagate), summary(&row.observe), row.steps());
         let whole = (embed.0 + steps[steps.len() / 2], embed.1 + steps[0]);
-        let one = rows.iter().find(|one| one.tagged == row.tagged).map_or(whole, |one| {
+        let one = rows.iter().find(|one| (one.preset, one.tagged) == (row.preset, row.tagged)).map_or(whole, |one| {
             let steps = one.steps();
             (embed.0 + steps[steps.len() / 2], embed.1 + steps[0])
         });
         println!(
-            "{:7}, {:10}  {:7.2} ({:6.2})  {:7.2} ({:6.2})  {:7.1} ({:6.1})  {:5.1}% ({:4.1}%)  {} seen",
+            "{:6}, {:7}, {:10}  {:7.2} ({:6.2})  {:7.2} ({:6.2})  {:7.1} ({:6.1})  {:5.1}% ({:4.1}%)  {} seen",
+            row.preset,
             row.objects,
             row.tagged,
             propagate.0,
@@ -221,7 +226,8 @@ fn beside_the_reference(onnx: &Path) {
     let mut ours: Vec<Ours> = Vec::new();
     for (name, backend) in [("in 8-bit integers", Backend::Int8), ("in 32-bit floats", Backend::Reference)] {
         let mut embedder = embedder(onnx, backend);
-        let (mut session, mut features, mut seq, picture) = (session(), embedder.empty_features(), 0, picture.clone());
+        let (mut session, mut features, mut seq, picture) =
+            (session("soft"), embedder.empty_features(), 0, picture.clone());
         let mut frame = move || {
             embedder.embed(&picture, &mut features).expect("a whole frame");
             session.step(&meta(seq), &features);

@@ -1,6 +1,6 @@
 //! A world of blocks: 64 objects of 3x2 patches on a textured ground, that go to and fro.
 
-use tagalong::types::{Features, PatchGrid};
+use tagalong::types::{Features, InputTensor, PatchGrid};
 
 /// Frames after which it begins again.
 const PERIOD: u64 = 24;
@@ -49,14 +49,28 @@ fn frame(grid: PatchGrid, dim: usize, seq: u64) -> Features {
         }
     }
     let mut features = Features::zeros(grid, dim);
-    for (patch, (row, (kind, part))) in features.data.chunks_exact_mut(dim).zip(shown).enumerate() {
+    for (patch, (row, &(kind, part))) in features.data.chunks_exact_mut(dim).zip(&shown).enumerate() {
         for (d, value) in row.iter_mut().enumerate() {
             let noise = hash(d, 1 << 20 | seq << 12 | patch as u64);
             *value = hash(d, kind) + 0.4 * hash(d, 1000 + 97 * kind + part) + 0.15 * noise;
         }
     }
     features.normalise();
+    features.picture = picture(grid, &shown);
     features
+}
+
+/// What patches show as a picture: each object in a colour of its own, the ground in one, both with texture.
+fn picture(grid: PatchGrid, shown: &[(u64, u64)]) -> InputTensor {
+    let (width, height) = (grid.input_width(), grid.input_height());
+    let mut picture = InputTensor { width, height, data: Vec::with_capacity(3 * width * height) };
+    for channel in 0..3 {
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let kind = shown[y / grid.patch * grid.cols + x / grid.patch].0;
+            picture.data.push(hash(channel, kind) + 0.1 * hash(channel, 1 << 24 | (y * width + x) as u64));
+        }
+    }
+    picture
 }
 
 /// In [-1, 1).
