@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod picture;
+mod resample;
 pub mod types;
 
 pub mod capture;

@@ -13,12 +13,12 @@ fn allowed(room: &str) -> &'static [&'static str] {
         // Values use nothing.
         "types" => &[],
         "capture" => &["types", "picture", "clock"],
-        "embed" => &["types", "picture", "suggest"],
+        "embed" => &["types", "picture", "resample", "suggest"],
         "propagate" => &["types"],
         "track" => &["types", "propagate"],
         "serve" => &["types", "clock"],
         // What a model is stands in its manifest, and its probe is run to write it.
-        "model" => &["types", "embed"],
+        "model" => &["types", "embed", "resample"],
         "eval" => &["types", "picture"],
         // No step, but a comparison of what the steps make of videos.
         "study" => &["types", "propagate", "track", "embed", "model", "eval"],

@@ -4,5 +4,7 @@
 pub mod embed;
 #[path = "../../src/propagate/mod.rs"]
 pub mod propagate;
+#[path = "../../src/resample.rs"]
+pub mod resample;
 #[path = "../../src/types/mod.rs"]
 pub mod types;
