@@ -1,7 +1,11 @@
 //! The real binary, as a user or a script meets it, without a daemon.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+#[path = "davis_scene/mod.rs"]
+mod davis_scene;
 
 /// Every command that a user sees, and the hidden ones.
 const COMMANDS: [&[&str]; 28] = [
@@ -169,7 +173,7 @@ fn a_file_that_is_not_there_or_damaged_is_told_by_name() {
     let (code, _, errors) = run(&["tag", "--mask", name]);
     assert_eq!(code, 66, "{errors}");
     assert!(errors.contains(name), "{errors}");
-    std::fs::write(&file, "no picture").unwrap();
+    fs::write(&file, "no picture").unwrap();
     let (code, _, errors) = run(&["tag", "--mask", name]);
     assert_eq!(code, 65, "{errors}");
     assert!(errors.contains(name), "{errors}");
@@ -179,7 +183,7 @@ fn a_file_that_is_not_there_or_damaged_is_told_by_name() {
 fn bad_configurations_are_78_with_every_problem() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.toml");
-    std::fs::write(&file, "[track]\nmin_scor = 0.5\n\n[log]\nlevel = \"loud\"\n").unwrap();
+    fs::write(&file, "[track]\nmin_scor = 0.5\n\n[log]\nlevel = \"loud\"\n").unwrap();
     let name = file.to_str().unwrap();
     for command in
         [&["check", name][..], &["run", "--config", name], &["replay", ".", "--tag", "1,2", "--config", name]]
@@ -243,14 +247,14 @@ fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("5x6 patches of 14 pixels, 16 dimensions, probe cosine 1.0000"), "{out}");
 
-    let before = std::fs::read(at("models/small.onnx")).unwrap();
+    let before = fs::read(at("models/small.onnx")).unwrap();
     let (code, _, errors) = import("dinov2.pth", &["--name", "small", "--layer", "1"]);
     assert_eq!(code, 73, "{errors}");
     assert!(errors.contains("--force"), "{errors}");
-    assert_eq!(std::fs::read(at("models/small.onnx")).unwrap(), before);
+    assert_eq!(fs::read(at("models/small.onnx")).unwrap(), before);
     let (code, _, errors) = import("dinov2.pth", &["--name", "small", "--layer", "1", "--force"]);
     assert_eq!(code, 0, "{errors}");
-    assert_ne!(std::fs::read(at("models/small.onnx")).unwrap(), before);
+    assert_ne!(fs::read(at("models/small.onnx")).unwrap(), before);
 
     for (name, more, expected, problem) in [
         ("hostile/calls-system.pth", &[][..], 65, "posix.system"),
@@ -263,7 +267,7 @@ fn a_checkpoint_becomes_a_model_that_the_daemon_takes() {
         assert_eq!(code, expected, "{name} {more:?}: {errors}");
         assert!(errors.contains(problem), "{name} {more:?}: {errors}");
     }
-    assert_eq!(std::fs::read_dir(at("models")).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(at("models")).unwrap().count(), 3);
 
     // And then a quantized one.
     let quantize = |more: &[&str]| run(&[&["model", "quantize", &at("models/small.toml")][..], more].concat());
@@ -317,7 +321,33 @@ fn published_checkpoints_are_listed_with_their_licences() {
 fn an_unknown_preset_is_told_with_those_that_there_are() {
     let (code, _, errors) = run(&["eval", "--model", "bundled", "--davis", ".", "--preset", "dyno"]);
     assert_eq!(code, 64, "{errors}");
-    assert!(errors.contains("crw, dino, dinov3, sharp, soft"), "{errors}");
+    assert!(errors.contains("best, crw, dino, dinov3, fast, sharp, soft"), "{errors}");
+}
+
+#[test]
+fn a_preset_of_ones_own_is_evaluated_and_a_density_that_is_not_to_be_had_is_told_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    davis_scene::write_video(folder.path(), "alone", 1, [120, 160], 4, 3);
+    // The model has an input size that is 0.7 times as dense as its first, and none that is 1.4 times as dense.
+    fs::write(at("own.toml"), "[presets.mine]\ndensity = 0.7\n[presets.dense]\ndensity = 1.4\n").unwrap();
+    let eval = ["eval", "--model", "bundled", "--davis", &at(""), "--config", &at("own.toml"), "--preset"];
+    let (code, out, errors) = run(&[&eval[..], &["mine,soft", "--json", "-"]].concat());
+    assert_eq!(code, 0, "{errors}");
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(out["presets"].as_object().unwrap().keys().collect::<Vec<_>>(), ["mine", "soft"]);
+    let (code, out, errors) = run(&[&eval[..], &["soft,dense"]].concat());
+    assert_eq!((code, out.as_str()), (78, ""), "{errors}");
+    assert!(errors.contains("preset dense") && errors.contains("672x896"), "{errors}");
+
+    // `check` says so of the one that is chosen, as the daemon does.
+    for (preset, expected) in [("mine", 0), ("dense", 78)] {
+        let text = fs::read_to_string(at("own.toml")).unwrap();
+        fs::write(at("chosen.toml"), format!("propagate.preset = \"{preset}\"\n{text}")).unwrap();
+        let (code, out, errors) = run(&["check", &at("chosen.toml")]);
+        assert_eq!(code, expected, "{out}{errors}");
+        assert!(expected == 0 || errors.contains("presets.dense.density: an input of 672x896"), "{errors}");
+    }
 }
 
 #[test]
@@ -352,10 +382,10 @@ fn man_pages_and_completions_are_generated() {
         let target = folder.path().join(what);
         let (code, _, errors) = run(&["generate", what, target.to_str().unwrap()]);
         assert_eq!(code, 0, "{errors}");
-        let files = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
+        let files = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
         let mut names: Vec<String> = files
             .map(|file| {
-                assert!(std::fs::metadata(&file).unwrap().len() > 100, "{}", file.display());
+                assert!(fs::metadata(&file).unwrap().len() > 100, "{}", file.display());
                 name_of(&file)
             })
             .collect();
@@ -370,7 +400,7 @@ fn man_pages_and_completions_are_generated() {
     }
     assert!(!pages.iter().any(|page| page.contains("generate")), "{pages:?}");
     let file = folder.path().join("file");
-    std::fs::write(&file, "").unwrap();
+    fs::write(&file, "").unwrap();
     assert_eq!(run(&["generate", "man", file.to_str().unwrap()]).0, 73);
 }
 

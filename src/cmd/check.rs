@@ -92,7 +92,11 @@ fn check_config(config: &Config, name: &str) -> anyhow::Result<String> {
     let mut problems = serve::problems(&config.serve);
     let cameras: Vec<&str> = config.camera.iter().map(|camera| camera.name.as_str()).collect();
     let s = if cameras.len() == 1 { "" } else { "s" };
-    match connect::model(&ModelChoice::Manifest(config.model.clone())) {
+    let mut model = connect::model(&ModelChoice::Manifest(config.model.clone()));
+    if let Ok(Err(error)) = model.as_mut().map(|model| model.change_density(config.propagation().density)) {
+        problems.push(format!("presets.{}.density: {error:#}", config.propagate.preset));
+    }
+    match model {
         Ok(model) if problems.is_empty() => {
             return Ok(format!("{name}: good; camera{s} {}; {}", cameras.join(", "), model.describe()));
         }

@@ -30,7 +30,7 @@ pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
         spec.probe_cosine,
         spec.kernel.as_deref().unwrap_or("tract"),
     );
-    Ok(Box::new(Model { embedder: Embedder::new(backbone, grid), description }))
+    Ok(Box::new(Model { embedder: Embedder::new(backbone, grid), size: grid, description }))
 }
 
 /// A model's refusal as a failure of the command.
@@ -45,6 +45,8 @@ pub fn refused(error: LoadError) -> anyhow::Error {
 
 struct Model {
     embedder: Embedder,
+    /// The model's own input size, of the configuration's choice.
+    size: PatchGrid,
     description: String,
 }
 
@@ -57,8 +59,16 @@ impl EmbedFrame for Model {
         self.embedder.grid()
     }
 
+    fn change_density(&mut self, density: f32) -> anyhow::Result<()> {
+        self.embedder.change_grid(self.size.scaled(density)).map_err(|error| failure(Kind::Config, error))
+    }
+
     fn dim(&self) -> usize {
         self.embedder.dim()
+    }
+
+    fn operations(&self) -> Option<u64> {
+        self.embedder.operations()
     }
 
     fn forget(&mut self) {

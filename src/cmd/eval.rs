@@ -41,15 +41,19 @@ pub struct Args {
     /// A bare ONNX file: the input size, where the file leaves it open
     #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = parse_size)]
     input_size: Option<[usize; 2]>,
+    /// Take presets, those of your own too, from this configuration, and nothing else [default: the built-in one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The data set's folder
     #[arg(long, value_name = "DIR")]
     davis: PathBuf,
     /// Only these sequences [default: all that are there]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     sequences: Vec<String>,
-    /// The constants of the propagation rule: `sharp`, `soft`, `dino`, `crw` or `dinov3`
+    /// The constants of the propagation rule: `sharp`, `fast`, `best`, `soft`, `dino`, `crw` or `dinov3`
     ///
-    /// `sharp` scores best; `soft` is the same without the picture's edges, `dino` the published rule, to the letter. Several are
+    /// `sharp` is what the daemon does unless told otherwise, `fast` the same on fewer patches and `best` on more, which need a
+    /// backend in 8-bit integers; `soft` is without the picture's edges, `dino` the published rule, to the letter. Several are
     /// run one after the other, and shown side by side.
     #[arg(long, default_value = "sharp", value_name = "A,B", value_delimiter = ',')]
     preset: Vec<String>,
@@ -96,7 +100,10 @@ EXAMPLES
           --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --davis DAVIS --preset dino
 
   All presets beside each other:
-      tagalong eval --model bundled --davis DAVIS --preset dino,crw,dinov3,soft,sharp
+      tagalong eval --model bundled --davis DAVIS --preset dino,crw,dinov3,soft,fast,sharp,best
+
+  What fewer and more patches give:
+      tagalong eval --model dinov2-vits14.toml --backend int8 --davis DAVIS --preset fast,sharp,best
 
   Two sequences, with masks to look at and scores for a program:
       tagalong eval --model models/bundled.toml --davis DAVIS --sequences boat,dance-jump \\
@@ -105,18 +112,23 @@ EXAMPLES
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::builtin();
+        let presets = self.config.as_deref().map_or_else(|| Ok(config.clone()), Config::load)?;
         let choice = self.model_choice(&config.model)?;
         let mut rules: Vec<(&String, PropagateConfig)> = Vec::new();
         for name in &self.preset {
             if !rules.iter().any(|(known, _)| *known == name) {
-                rules.push((name, preset(&config, name)?));
+                rules.push((name, preset(&presets, name)?));
             }
         }
         let mut track = config.track.clone();
         // The evaluation asks for masks to the last frame: no object is given up.
         (track.recover, track.remove_after_s) = (self.recover, 0.0);
         let davis = Davis::open(&self.davis, None)?;
-        let model = connect::model(&choice)?;
+        let mut model = connect::model(&choice)?;
+        // What one of them cannot have is told before hours go into the others.
+        for (name, rule) in &rules {
+            model.change_density(rule.density).map_err(|error| error.context(format!("preset {name}")))?;
+        }
         log::info!("evaluating {}", model.describe());
         let mut tracker = SessionTracker::new(model, rules[0].1.clone(), track);
         let mut reports = Vec::new();
@@ -125,6 +137,7 @@ impl Args {
             let save =
                 self.save.as_ref().map(|folder| if rules.len() > 1 { folder.join(name) } else { folder.clone() });
             let report = with_progress(|tell| evaluate(&davis, &self.sequences, &mut tracker, save.as_deref(), tell))?;
+            let report = Report { operations: tracker.operations(), ..report };
             reports.push(((*name).clone(), report));
         }
         match &reports[..] {

@@ -25,7 +25,19 @@ pub trait EmbedFrame {
     /// What was loaded, in a few words.
     fn describe(&self) -> String;
 
+    /// What frames are embedded on.
     fn grid(&self) -> PatchGrid;
+
+    /// Embeds so many times as many patches along each side as the model's input size has, from now on; 1 before it is called.
+    ///
+    /// # Errors
+    /// When the model cannot be run so.
+    fn change_density(&mut self, density: f32) -> anyhow::Result<()>;
+
+    /// Operations of the backbone for a frame that is computed whole, where they are known.
+    fn operations(&self) -> Option<u64> {
+        None
+    }
 
     /// Length of one embedding.
     fn dim(&self) -> usize;
@@ -69,6 +81,11 @@ impl SessionTracker {
         self.propagate = propagate;
     }
 
+    /// Operations of the backbone for a frame that is computed whole, where they are known.
+    pub fn operations(&self) -> Option<u64> {
+        self.model.operations()
+    }
+
     fn embed(&mut self, frame: &Frame) -> Result<StageTimes, TrackerError> {
         let [preprocess, embed] = self.model.embed(frame, &mut self.features)?;
         Ok(StageTimes { preprocess, embed, ..StageTimes::default() })
@@ -78,6 +95,7 @@ impl SessionTracker {
 impl VideoTracker for SessionTracker {
     fn begin(&mut self, frame: &Frame, masks: &[Mask]) -> Result<StageTimes, TrackerError> {
         self.model.forget();
+        self.model.change_density(self.propagate.density)?;
         let mut times = self.embed(frame)?;
         let start = Instant::now();
         let (grid, dim) = (self.model.grid(), self.model.dim());
@@ -123,7 +141,15 @@ pub mod tests {
 
     /// Embeds each patch as the colour of its middle pixel, and a constant.
     pub struct Colours {
-        pub grid: PatchGrid,
+        /// At density 1.
+        size: PatchGrid,
+        grid: PatchGrid,
+    }
+
+    impl Colours {
+        pub fn new(size: PatchGrid) -> Colours {
+            Colours { size, grid: size }
+        }
     }
 
     impl EmbedFrame for Colours {
@@ -133,6 +159,11 @@ pub mod tests {
 
         fn grid(&self) -> PatchGrid {
             self.grid
+        }
+
+        fn change_density(&mut self, density: f32) -> anyhow::Result<()> {
+            self.grid = self.size.scaled(density);
+            Ok(())
         }
 
         fn dim(&self) -> usize {
@@ -167,7 +198,7 @@ pub mod tests {
     #[test]
     fn objects_are_followed_in_their_order() {
         let config = Config::builtin();
-        let model = Box::new(Colours { grid: PatchGrid { rows: 16, cols: 24, patch: 4 } });
+        let model = Box::new(Colours::new(PatchGrid { rows: 16, cols: 24, patch: 4 }));
         let mut tracker = SessionTracker::new(model, config.propagation().clone(), config.track.clone());
         assert!(tracker.step(&frame(0, 8)).is_err(), "it has not begun");
         let square = |x: usize| Mask::from_fn(96, 64, |px, py| (x..x + 16).contains(&px) && (16..32).contains(&py));
@@ -179,6 +210,22 @@ pub mod tests {
             let masks = tracker.step(&frame(seq, x)).unwrap().masks;
             assert!(masks[0].is_empty());
             assert!(masks[1].iou(&square(x)) > 0.8, "{seq}: {}", masks[1].iou(&square(x)));
+        }
+    }
+
+    #[test]
+    fn each_rule_has_its_own_density() {
+        let config = Config::builtin();
+        let model = Box::new(Colours::new(PatchGrid { rows: 16, cols: 24, patch: 4 }));
+        let rule = |density: f32| PropagateConfig { density, refine_radius: 0.0, ..config.propagation().clone() };
+        let mut tracker = SessionTracker::new(model, rule(1.0), config.track.clone());
+        let square = Mask::from_fn(96, 64, |px, py| (8..24).contains(&px) && (16..32).contains(&py));
+        for (density, grid) in [(0.5, [8, 12]), (2.0, [32, 48]), (2.0, [32, 48]), (1.0, [16, 24])] {
+            tracker.change_rule(rule(density));
+            tracker.begin(&frame(0, 8), std::slice::from_ref(&square)).unwrap();
+            let tracked = tracker.step(&frame(1, 16)).unwrap();
+            assert_eq!([tracker.features.grid.rows, tracker.features.grid.cols], grid);
+            assert!(!tracked.masks[0].is_empty());
         }
     }
 }

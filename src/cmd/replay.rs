@@ -95,6 +95,7 @@ fn replay(
     tags: &[TagAt],
     tell: &mut dyn FnMut(TrackReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    model.change_density(config.propagation().density)?;
     let mut features = Features::zeros(model.grid(), model.dim());
     let mut session = Session::new(config.propagation().clone(), config.track.clone(), model.grid(), model.dim());
     let (mut given, mut frames) = (0, 0);
@@ -145,7 +146,7 @@ mod tests {
         let args = Args { folder: folder.into(), tags, config: None, fps: 25.0, masks: true };
         let config = Config::builtin();
         let source = ImageSource::open(&args.camera(&config), Pace::Lossless, 0)?;
-        let model = Box::new(Colours { grid: PatchGrid { rows: 16, cols: 24, patch: 4 } });
+        let model = Box::new(Colours::new(PatchGrid { rows: 16, cols: 24, patch: 4 }));
         let mut reports = Vec::new();
         replay(source, model, &config, &args.tags, &mut |report| {
             reports.push(report);

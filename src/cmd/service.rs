@@ -34,9 +34,12 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let requests = shutdown::requests().context("signals cannot be received")?;
     // A model that is refused stays refused: the service manager is told not to start the daemon over and over.
     let packed = config.state_dir.join("packed");
-    let backbone = embed::load_kept(&config.model, &packed).map_err(|error| failure(Kind::Config, error))?;
+    let mut backbone = embed::load_kept(&config.model, &packed).map_err(|error| failure(Kind::Config, error))?;
     give_back_memory();
     let grid = backbone.spec().grids[0];
+    backbone
+        .prepare(grid.scaled(config.propagation().density))
+        .map_err(|error| failure(Kind::Config, format!("presets.{}.density: {error}", config.propagate.preset)))?;
     let ids = TrackIds::open(&config.state_dir)?;
     log::info!(
         "model {} ({}), {}x{} patches, probe cosine {:.4}, computed by {}",

@@ -87,8 +87,8 @@ EXAMPLES
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let config = Config::builtin();
-        // It compares features, and keeps no pictures: masks are made of labels alone.
-        let rule = PropagateConfig { refine_radius: 0.0, ..preset(&config, &self.preset)? };
+        // It compares features at the models' own input sizes, and keeps no pictures: masks are made of labels alone.
+        let rule = PropagateConfig { density: 1.0, refine_radius: 0.0, ..preset(&config, &self.preset)? };
         let degradations = self.degradations()?;
         self.prepare()?;
         let davis = Davis::open(&self.davis, None)?;

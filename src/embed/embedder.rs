@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Backbone, BackboneSpec, EmbedError, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
-/// A backbone with the preprocessing for one of its grids at a time. The picture between the two goes along with the features.
+/// A backbone with the preprocessing for one grid at a time. The picture between the two goes along with the features.
 pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
@@ -31,26 +31,33 @@ impl Embedder {
         self.grid
     }
 
-    /// Those that the backbone takes.
+    /// Those that the backbone was made for.
     pub fn grids(&self) -> Vec<PatchGrid> {
         self.backbone.spec().grids.clone()
     }
 
-    /// Embeds at another of the backbone's grids from now on. The first time it is made ready, which may take as long as
-    /// many frames.
+    /// Embeds on another grid from now on: one that the backbone was made for, or, where its network can be stretched, any. The
+    /// first time it is made ready, which may take as long as many frames.
     ///
     /// # Errors
     /// When the model cannot be run on it; the grid then stays as it is.
     pub fn change_grid(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
-        self.backbone.prepare(grid)?;
-        self.preprocessor = preprocessor(self.backbone.spec(), grid);
-        self.grid = grid;
+        if grid != self.grid {
+            self.backbone.prepare(grid)?;
+            self.preprocessor = preprocessor(self.backbone.spec(), grid);
+            self.grid = grid;
+        }
         Ok(())
     }
 
     /// Length of one embedding.
     pub fn dim(&self) -> usize {
         self.backbone.spec().dim
+    }
+
+    /// As [`Backbone::operations`], of a frame.
+    pub fn operations(&self) -> Option<u64> {
+        self.backbone.operations(self.grid)
     }
 
     /// Features of the right shape, all zeros.

@@ -27,11 +27,15 @@ pub use transform::Transform;
 
 use crate::types::{Features, InputTensor, PatchGrid};
 
+/// Longest side of an input in pixels: attention grows with the square of their number.
+pub const MAX_INPUT_SIDE: usize = 8_192;
+
 /// A network that turns pictures into patch embeddings. One thread owns it.
 pub trait Backbone: Send {
     fn spec(&self) -> &BackboneSpec;
 
-    /// Makes one of the spec's grids ready, so that the first picture of it takes no longer than the next.
+    /// Makes a grid ready, so that the first picture of it takes no longer than the next: one of the spec's, or, where the
+    /// network can be stretched, any other.
     ///
     /// # Errors
     /// When the model cannot be run on it.
@@ -57,6 +61,12 @@ pub trait Backbone: Send {
     /// As [`Backbone::embed`]; then none of the features are to be used.
     fn embed_together(&mut self, frames: &mut [(&InputTensor, &mut Features)]) -> Result<(), EmbedError> {
         frames.iter_mut().try_for_each(|(input, out)| self.embed(input, out))
+    }
+
+    /// Operations of a picture's products on a grid that was made ready, a multiplication and an addition each counted; `None`
+    /// where nobody knows.
+    fn operations(&self, _grid: PatchGrid) -> Option<u64> {
+        None
     }
 
     /// Takes nothing over from a camera's earlier pictures: the next is of another scene.
@@ -91,6 +101,12 @@ pub enum EmbedError {
     Preprocess(#[from] PreprocessError),
     #[error("the model takes no input of {width}x{height} pixels; it takes {accepted}")]
     Size { width: usize, height: usize, accepted: String },
+    #[error(
+        "an input of {asked} pixels (height x width) is none that the model was exported for, as {first} is, and only a vision \
+         transformer that this program's own operators compute can be stretched to it: use one with the backend int8, or a preset \
+         of density 1"
+    )]
+    Fixed { asked: String, first: String },
     #[error("the model failed to run: {0}")]
     Runtime(String),
     #[error("the model's output {0}")]

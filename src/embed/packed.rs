@@ -305,7 +305,7 @@ impl<'f> Reader<'f> {
     fn network(&mut self, structure: Structure) -> Result<Network, String> {
         let Structure { patch, channels, prefix, patches, layers } = structure;
         let (linear, added) = (self.linear("patches", patches)?, self.floats("patches.added")?);
-        let patches = Arc::new(PatchEmbedding { patch, channels, linear, added, prefix });
+        let patches = Arc::new(PatchEmbedding { patch, channels, linear: Arc::new(linear), added, prefix });
         let mut read = Vec::new();
         for (index, layer) in layers.into_iter().enumerate() {
             read.push(match layer {

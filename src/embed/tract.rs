@@ -13,7 +13,7 @@ use super::ops::Rewritten;
 use super::packed::Packed;
 use super::plan::{Arithmetic, Graph, Plan};
 use super::transform::Transform;
-use super::{Backbone, BackboneSpec, EmbedError, Reuse, Runtime};
+use super::{Backbone, BackboneSpec, EmbedError, MAX_INPUT_SIDE, Reuse, Runtime};
 use crate::types::{Features, InputTensor, PatchGrid};
 
 /// An ONNX graph as a backbone.
@@ -24,13 +24,16 @@ pub struct TractBackbone {
     /// (patches, dimensions left), before they are transformed
     untransformed: Vec<f32>,
     reuse: Option<Reuse>,
-    /// What is kept of each camera, and which of the spec's grids its pictures had.
-    memories: Vec<(usize, Memory)>,
+    /// What is kept of each camera, and the grid that its pictures had.
+    memories: Vec<(Option<PatchGrid>, Memory)>,
 }
 
 /// A larger share of changed patches has all of them computed: the few others would save little, and what they saw of the
 /// rest is old.
 const MOST_CHANGED: f32 = 0.7;
+
+/// Plans of stretched networks that are kept: the newest. A camera goes through as many as it has input sizes.
+const MOST_STRETCHED: usize = 8;
 
 /// What the plan of the first input size is made of.
 pub(super) enum Start {
@@ -44,14 +47,15 @@ pub(super) enum Source {
     Files(Box<ModelFiles>),
 }
 
-/// One plan for each input size: that of the first at once, the others when first asked for.
+/// One plan for each input size: that of the first at once, the others when first asked for. A network of our layers is
+/// stretched to grids that are not of the spec, too.
 struct Plans {
     /// Let go of where it serves one input size.
     source: Option<Source>,
     packed: Option<Packed>,
     arithmetic: Arithmetic,
-    /// One for each of the spec's grids.
-    made: Vec<Option<Plan>>,
+    /// That of the spec's first grid first.
+    made: Vec<(PatchGrid, Plan)>,
 }
 
 /// What of a graph's output are the patch embeddings.
@@ -68,16 +72,43 @@ pub struct OutputLayout {
 }
 
 impl Plans {
-    /// The plan of grid `index` of the spec.
-    fn get(&mut self, index: usize, spec: &BackboneSpec, layout: &OutputLayout) -> Result<&mut Plan, EmbedError> {
-        if self.made[index].is_none() {
-            let plan = self.make(spec.grids[index], layout).map_err(EmbedError::Runtime)?;
-            if layout.outputs(plan.dim) != spec.dim {
-                return Err(EmbedError::Output("has another length at this input size".into()));
+    /// The plan of a grid, one of the spec's or one that was stretched to.
+    fn get(&mut self, grid: PatchGrid, spec: &BackboneSpec, layout: &OutputLayout) -> Result<&mut Plan, EmbedError> {
+        let at = match self.made.iter().position(|(made, _)| *made == grid) {
+            Some(at) => at,
+            None => {
+                let plan = self.make(grid, layout).map_err(EmbedError::Runtime)?;
+                if layout.outputs(plan.dim) != spec.dim {
+                    return Err(EmbedError::Output("has another length at this input size".into()));
+                }
+                self.made.push((grid, plan));
+                self.made.len() - 1
             }
-            self.made[index] = Some(plan);
+        };
+        Ok(&mut self.made[at].1)
+    }
+
+    /// Makes a plan for a grid that the model was not exported for, from the first one's network.
+    fn stretch(&mut self, grid: PatchGrid, spec: &BackboneSpec, layout: &OutputLayout) -> Result<(), EmbedError> {
+        let (first, plan) = &self.made[0];
+        let (first, network) = (*first, plan.network().ok_or_else(|| fixed(*first, grid))?);
+        if grid.input_width().max(grid.input_height()) > MAX_INPUT_SIDE {
+            let (width, height) = (grid.input_width(), grid.input_height());
+            let problem = format!("an input of {width}x{height} pixels has a side of more than {MAX_INPUT_SIDE}");
+            return Err(EmbedError::Runtime(problem));
         }
-        Ok(self.made[index].as_mut().expect("it was just made"))
+        let side = |grid: PatchGrid| [grid.rows, grid.cols];
+        let network = network.stretched(side(first), side(grid));
+        let workers = self.arithmetic.workers().map_err(EmbedError::Runtime)?;
+        let plan = Plan::of_network(network, layout, grid, workers).map_err(EmbedError::Runtime)?;
+        // Whoever goes from density to density must not fill the memory.
+        let is_stretched = |(made, _): &(PatchGrid, Plan)| !spec.grids.contains(made);
+        if self.made.iter().filter(|made| is_stretched(made)).count() >= MOST_STRETCHED {
+            let oldest = self.made.iter().position(is_stretched).expect("there are some");
+            self.made.remove(oldest);
+        }
+        self.made.push((grid, plan));
+        Ok(())
     }
 
     fn make(&mut self, grid: PatchGrid, layout: &OutputLayout) -> Result<Plan, String> {
@@ -151,8 +182,7 @@ impl TractBackbone {
     ) -> TractBackbone {
         spec.dim = layout.outputs(plan.dim);
         spec.kernel = plans.arithmetic.kernel().filter(|_| plan.rewritten != Rewritten::default());
-        plans.made = spec.grids.iter().map(|_| None).collect();
-        plans.made[0] = Some(plan);
+        plans.made.push((spec.grids[0], plan));
         if spec.grids.len() == 1 {
             plans.source = None;
         }
@@ -161,12 +191,12 @@ impl TractBackbone {
 
     /// Tokens before those of the patches, at the first input size.
     pub fn prefix_tokens(&self) -> usize {
-        self.plans.made[0].as_ref().map_or(0, |plan| plan.prefix_tokens)
+        self.plans.made[0].1.prefix_tokens
     }
 
     /// Which of the graph's operators are ours, at the first input size.
     pub fn rewritten(&self) -> Rewritten {
-        self.plans.made[0].as_ref().map_or(Rewritten::default(), |plan| plan.rewritten)
+        self.plans.made[0].1.rewritten
     }
 
     /// The patches' tokens as they leave the graph, all dimensions, not normalised: (patches, dimensions).
@@ -174,8 +204,8 @@ impl TractBackbone {
     /// # Errors
     /// As [`Backbone::embed`].
     pub fn tokens(&mut self, input: &InputTensor) -> Result<Array2<f32>, EmbedError> {
-        let index = self.index_of(input)?;
-        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let grid = self.grid_of_input(input)?;
+        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
         Ok(plan.run(input).map_err(EmbedError::Runtime)?.to_owned())
     }
 
@@ -188,8 +218,8 @@ impl TractBackbone {
     /// # Panics
     /// When `out` has another length.
     pub fn embed_unnormalised(&mut self, input: &InputTensor, out: &mut [f32]) -> Result<(), EmbedError> {
-        let index = self.index_of(input)?;
-        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let grid = self.grid_of_input(input)?;
+        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
         let tokens = plan.run(input).map_err(EmbedError::Runtime)?;
         self.layout.embeddings(tokens, &mut self.untransformed, out);
         Ok(())
@@ -199,18 +229,19 @@ impl TractBackbone {
         &mut self.spec
     }
 
-    /// Which of the spec's grids an input is of.
-    fn index_of(&self, input: &InputTensor) -> Result<usize, EmbedError> {
+    /// The grid that an input is of.
+    fn grid_of_input(&self, input: &InputTensor) -> Result<PatchGrid, EmbedError> {
         if input.data.len() != 3 * input.width * input.height {
             return Err(EmbedError::Runtime("the input's data are not of the input's size".into()));
         }
         self.grid_of(input.width, input.height)
     }
 
-    /// Which of the spec's grids pictures of this size have.
-    fn grid_of(&self, width: usize, height: usize) -> Result<usize, EmbedError> {
+    /// The grid of pictures of this size: one of the spec's, or one that was made ready.
+    fn grid_of(&self, width: usize, height: usize) -> Result<PatchGrid, EmbedError> {
         let size = |grid: &PatchGrid| (grid.input_width(), grid.input_height());
-        self.spec.grids.iter().position(|grid| size(grid) == (width, height)).ok_or_else(|| {
+        let mut known = self.spec.grids.iter().chain(self.plans.made.iter().map(|(grid, _)| grid));
+        known.find(|grid| size(grid) == (width, height)).copied().ok_or_else(|| {
             let accepted: Vec<String> =
                 self.spec.grids.iter().map(size).map(|(width, height)| format!("{width}x{height}")).collect();
             EmbedError::Size { width, height, accepted: accepted.join(", ") }
@@ -224,12 +255,14 @@ impl Backbone for TractBackbone {
     }
 
     fn prepare(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
-        let index = self.grid_of(grid.input_width(), grid.input_height())?;
-        self.plans.get(index, &self.spec, &self.layout).map(drop)
+        match self.grid_of(grid.input_width(), grid.input_height()) {
+            Ok(grid) => self.plans.get(grid, &self.spec, &self.layout).map(drop),
+            Err(_) => self.plans.stretch(grid, &self.spec, &self.layout),
+        }
     }
 
     fn embed(&mut self, input: &InputTensor, out: &mut Features) -> Result<(), EmbedError> {
-        (out.grid, out.dim) = (self.spec.grids[self.index_of(input)?], self.spec.dim);
+        (out.grid, out.dim) = (self.grid_of_input(input)?, self.spec.dim);
         out.data.resize(out.grid.len() * out.dim, 0.0);
         self.embed_unnormalised(input, &mut out.data)?;
         out.normalise();
@@ -240,18 +273,18 @@ impl Backbone for TractBackbone {
         let Some(Reuse { change, refresh }) = self.reuse else {
             return self.embed(input, out).map(|()| 1.0);
         };
-        let index = self.index_of(input)?;
-        (out.grid, out.dim) = (self.spec.grids[index], self.spec.dim);
+        let grid = self.grid_of_input(input)?;
+        (out.grid, out.dim) = (grid, self.spec.dim);
         out.data.resize(out.grid.len() * out.dim, 0.0);
         if self.memories.len() <= camera {
             self.memories.resize_with(camera + 1, Default::default);
         }
-        let (grid, memory) = &mut self.memories[camera];
-        if *grid != index {
-            (*grid, *memory) = (index, Memory::default());
+        let (of, memory) = &mut self.memories[camera];
+        if *of != Some(grid) {
+            (*of, *memory) = (Some(grid), Memory::default());
         }
         let gate = Gate { change: self.spec.std.map(|std| change / std), refresh, most: MOST_CHANGED };
-        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
         let (tokens, computed) = plan.run_reusing(input, gate, memory).map_err(EmbedError::Runtime)?;
         self.layout.embeddings(tokens, &mut self.untransformed, &mut out.data);
         out.normalise();
@@ -260,15 +293,15 @@ impl Backbone for TractBackbone {
 
     fn embed_together(&mut self, frames: &mut [(&InputTensor, &mut Features)]) -> Result<(), EmbedError> {
         let Some((first, _)) = frames.first() else { return Ok(()) };
-        let index = self.index_of(first)?;
+        let grid = self.grid_of_input(first)?;
         for (input, out) in frames.iter_mut() {
-            if self.index_of(input)? != index {
+            if self.grid_of_input(input)? != grid {
                 return Err(EmbedError::Runtime("pictures that are embedded together are of one size".into()));
             }
-            (out.grid, out.dim) = (self.spec.grids[index], self.spec.dim);
+            (out.grid, out.dim) = (grid, self.spec.dim);
             out.data.resize(out.grid.len() * out.dim, 0.0);
         }
-        let plan = self.plans.get(index, &self.spec, &self.layout)?;
+        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
         let (inputs, mut outs): (Vec<&InputTensor>, Vec<&mut Features>) =
             frames.iter_mut().map(|(input, out)| (*input, &mut **out)).unzip();
         plan.run_together(inputs.into_iter(), |frame, tokens| {
@@ -278,11 +311,22 @@ impl Backbone for TractBackbone {
         .map_err(EmbedError::Runtime)
     }
 
+    fn operations(&self, grid: PatchGrid) -> Option<u64> {
+        let (_, plan) = self.plans.made.iter().find(|(made, _)| *made == grid)?;
+        plan.network().map(Network::operations)
+    }
+
     fn forget(&mut self, camera: usize) {
         if let Some((_, memory)) = self.memories.get_mut(camera) {
             memory.forget();
         }
     }
+}
+
+/// What is said where a graph of the runtime's operators is asked for a grid that it was not exported for.
+fn fixed(first: PatchGrid, grid: PatchGrid) -> EmbedError {
+    let size = |grid: PatchGrid| format!("{}x{}", grid.input_height(), grid.input_width());
+    EmbedError::Fixed { asked: size(grid), first: size(first) }
 }
 
 /// Values inside a graph, for looking at what it computes.

@@ -44,13 +44,15 @@ pub struct SequenceReport {
 /// The scores of several sequences, and the speed over all their frames.
 ///
 /// As JSON: `{"sequences": {"boat": {"j": .., "f": .., "jf": .., "frames": ..}}, "mean": {"j": .., "f": ..,
-/// "jf": ..}, "fps": {"decode": .., "preprocess": .., "embed": .., "propagate": .., "mask": .., "total": ..}}`. A
-/// stage that took no time is left out of `fps`.
+/// "jf": ..}, "operations": .., "fps": {"decode": .., "preprocess": .., "embed": .., "propagate": .., "mask": .., "total": ..}}`. A
+/// stage that took no time is left out of `fps`, and so are `operations` where they are not known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub sequences: Vec<SequenceReport>,
     /// Time of all frames together, by stage.
     pub times: StageTimes,
+    /// Operations of the backbone's products for a frame that is computed whole, a multiplication and an addition each counted.
+    pub operations: Option<u64>,
 }
 
 impl Report {
@@ -73,9 +75,13 @@ impl Report {
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 3)?;
+        let mut report = serializer.serialize_struct("Report", 4)?;
         report.serialize_field("sequences", &Map(self.sequences.iter().map(|s| (s.name.as_str(), s)).collect()))?;
         report.serialize_field("mean", &self.mean())?;
+        match &self.operations {
+            Some(operations) => report.serialize_field("operations", operations)?,
+            None => report.skip_field("operations")?,
+        }
         report.serialize_field("fps", &Map(self.fps()))?;
         report.end()
     }
@@ -137,6 +143,11 @@ impl fmt::Display for Comparison {
             row(f, &sequence.name, &|report| format!("{:.4}", report.sequences[at].score.jf()))?;
         }
         row(f, "mean", &|report| format!("{:.4}", report.mean().jf()))?;
+        if self.presets.iter().any(|(_, report)| report.operations.is_some()) {
+            row(f, "backbone, GOP", &|report| {
+                report.operations.map_or("?".into(), |n| format!("{:.2}", n as f64 * 1e-9))
+            })?;
+        }
         for stage in ["propagate", "mask"] {
             let ms = |report: &Report| {
                 let of_stage = report.times.named().into_iter().find(|(name, _)| *name == stage);
@@ -174,6 +185,9 @@ impl fmt::Display for Report {
             row(f, &sequence.name, sequence.frames, sequence.score)?;
         }
         row(f, "mean", self.frames(), self.mean())?;
+        if let Some(operations) = self.operations {
+            writeln!(f, "backbone, GOP a frame  {:.2}", operations as f64 * 1e-9)?;
+        }
         write!(f, "frames/s")?;
         for (stage, fps) in self.fps() {
             write!(f, "  {stage} {fps:.1}")?;
@@ -193,7 +207,11 @@ mod tests {
         let times =
             StageTimes { decode: Duration::from_secs(2), embed: Duration::from_secs(3), ..StageTimes::default() };
         // Not in alphabetical order: the order asked for is kept.
-        Report { sequences: vec![sequence("tennis", 70, 0.25, 0.5), sequence("boat", 30, 0.75, 1.0)], times }
+        Report {
+            sequences: vec![sequence("tennis", 70, 0.25, 0.5), sequence("boat", 30, 0.75, 1.0)],
+            times,
+            operations: None,
+        }
     }
 
     #[test]
@@ -218,13 +236,17 @@ frames/s  decode 50.0  embed 33.3  total 20.0
     fn presets_stand_beside_each_other() {
         let times =
             StageTimes { propagate: Duration::from_millis(250), mask: Duration::from_secs(1), ..report().times };
-        let presets = vec![("soft".into(), report()), ("published".into(), Report { times, ..report() })];
+        let presets = vec![
+            ("soft".into(), report()),
+            ("published".into(), Report { times, operations: Some(4_180_000_000), ..report() }),
+        ];
         let comparison = Comparison { presets };
         let expected = "\
 J&F              soft  published
 tennis         0.3750     0.3750
 boat           0.8750     0.8750
 mean           0.6250     0.6250
+backbone, GOP       ?       4.18
 propagate, ms     0.0        2.5
 mask, ms          0.0       10.0
 ";

@@ -10,15 +10,15 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::files::{self, Unfinished};
 use super::onnx::Graph;
 use super::vit::{Hints, Kind, Tap, Vit, graph};
-use crate::embed::{DataFile, LoadError, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load};
+use crate::embed::{
+    DataFile, LoadError, MAX_INPUT_SIDE, Manifest, ModelConfig, Precision, Probe, hex_digest, is_name, load,
+};
 use crate::types::{Features, PatchGrid, ProbeFeatures, probe_image};
 
 /// Patches that a probe keeps of each input size, at most.
 const PROBE_PATCHES: usize = 64;
 /// Most bytes of weights beside the graph itself: an ONNX file ends at 2 GiB.
 const ONE_FILE: u64 = (2 << 30) - (64 << 20);
-/// Longest side of an input in pixels: attention grows with the square of their number.
-const MAX_SIDE: usize = 8_192;
 
 /// What is to be made of a checkpoint. What is `None` or empty follows from the family.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -163,11 +163,11 @@ fn sizes_of(vit: &Vit<'_>, given: &[[usize; 2]]) -> Result<Vec<[usize; 2]>, Impo
     let patch = vit.sizes.patch;
     let mut sizes: Vec<[usize; 2]> = Vec::new();
     for size in if given.is_empty() { &DEFAULT_SIZES[..] } else { given } {
-        if size.iter().any(|side| *side == 0 || !side.is_multiple_of(patch) || *side > MAX_SIDE) {
+        if size.iter().any(|side| *side == 0 || !side.is_multiple_of(patch) || *side > MAX_INPUT_SIDE) {
             let [height, width] = size;
-            let near = |side: usize| ((side + patch / 2) / patch).clamp(1, MAX_SIDE / patch) * patch;
+            let near = |side: usize| ((side + patch / 2) / patch).clamp(1, MAX_INPUT_SIDE / patch) * patch;
             return Err(ImportError::Unfit(format!(
-                "the input size {height}x{width} is no whole number of patches of {patch} pixels up to {MAX_SIDE}; \
+                "the input size {height}x{width} is no whole number of patches of {patch} pixels up to {MAX_INPUT_SIDE}; \
                  {}x{} is",
                 near(*height),
                 near(*width)

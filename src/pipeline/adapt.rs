@@ -1,4 +1,5 @@
-//! The budget on the embed thread: what the load is, and what the rule makes of it.
+//! The input size on the embed thread: what the preset's density makes of the model's, what the load is, and what the budget's
+//! rule makes of both.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -13,6 +14,10 @@ use crate::types::PatchGrid;
 /// Measures the load, asks the [`Governor`], and does what it says.
 pub(super) struct Adapting {
     governor: Governor,
+    /// The input sizes of the model: the configured one, then all.
+    sizes: Vec<PatchGrid>,
+    /// Patches along a side for one of these: the preset's, or the last that could be had.
+    density: f32,
     /// One a camera.
     duty: Vec<DutyCycle>,
     /// Reloads of the configuration that it was told of.
@@ -41,17 +46,20 @@ struct Counts {
 }
 
 impl Adapting {
-    /// `grids` are those that the model takes.
-    pub fn new(daemon: &Daemon, configured: PatchGrid, grids: &[PatchGrid]) -> Adapting {
-        let grids: Vec<PatchGrid> = std::iter::once(configured).chain(grids.iter().copied()).collect();
-        let adapting = Adapting {
-            governor: Governor::new(daemon.config().budget, &grids),
+    /// The embedder is at the configured input size, and goes over to the preset's density of it.
+    pub fn new(daemon: &Daemon, embedder: &mut Embedder) -> Adapting {
+        let sizes: Vec<PatchGrid> = std::iter::once(embedder.grid()).chain(embedder.grids()).collect();
+        let mut adapting = Adapting {
+            governor: Governor::new(daemon.config().budget, &sizes),
+            sizes,
+            density: 1.0,
             duty: vec![DutyCycle::default(); daemon.cameras.len()],
             reloads: daemon.reloads.load(Relaxed),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             level_since: Instant::now(),
             begun: Begun::now(daemon),
         };
+        adapting.follow_density(embedder, daemon);
         adapting.advise();
         daemon.set_budget(adapting.governor.status(), adapting.level_since);
         adapting
@@ -72,8 +80,9 @@ impl Adapting {
         let reloads = daemon.reloads.load(Relaxed);
         let change = if reloads != self.reloads {
             self.reloads = reloads;
+            let denser = self.follow_density(embedder, daemon);
             let config = daemon.config().budget;
-            if config == *self.governor.config() {
+            if !denser && config == *self.governor.config() {
                 return;
             }
             let change = self.governor.configure(config);
@@ -93,6 +102,25 @@ impl Adapting {
         daemon.set_budget(self.governor.status(), self.level_since);
         // What it took to make a size ready is no part of the next measurement.
         self.begun = Begun::now(daemon);
+    }
+
+    /// Goes over to the density of the preset in force, and begins anew with all of the model's input sizes. False where it is the
+    /// same as before, or cannot be had: then everything stays as it is.
+    fn follow_density(&mut self, embedder: &mut Embedder, daemon: &Daemon) -> bool {
+        let config = daemon.config();
+        let density = config.propagation().density;
+        if density == self.density {
+            return false;
+        }
+        let grids: Vec<PatchGrid> = self.sizes.iter().map(|size| size.scaled(density)).collect();
+        if let Err(error) = embedder.change_grid(grids[0]) {
+            log::error!("presets.{}.density: it stays at {}: {error}", config.propagate.preset, self.density);
+            return false;
+        }
+        log::info!("density {density}: the model's input is {}x{}", grids[0].input_width(), grids[0].input_height());
+        self.density = density;
+        self.governor = Governor::new(config.budget, &grids);
+        true
     }
 
     /// Goes over to the governor's input size; one that cannot be used is given up for the next larger one.

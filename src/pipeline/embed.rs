@@ -45,7 +45,7 @@ pub(super) fn run(
     // What reuse keeps is each camera's own.
     let together = model.together && model.runtime().reuse.is_none();
     let mut missing: Vec<Missing> = daemon.cameras.iter().map(|_| Missing::default()).collect();
-    let mut adapting = Adapting::new(daemon, embedder.grid(), &embedder.grids());
+    let mut adapting = Adapting::new(daemon, &mut embedder);
     let mut frames: Vec<(usize, Frame)> = Vec::new();
     let mut features: Vec<Features> = Vec::new();
     loop {

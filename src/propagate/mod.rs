@@ -16,6 +16,8 @@ pub const MAX_OBJECTS: usize = 64;
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PropagateConfig {
+    /// Patches along each side of a frame for one of the model's input size, 0.25 to 4.
+    pub density: f32,
     /// Most similar patches that a patch takes its labels from, over the whole memory together; 1 to 64.
     pub top_k: usize,
     /// Frames kept beside the reference frame, 0 to 64.

@@ -22,6 +22,12 @@ impl PatchGrid {
         self.len() == 0
     }
 
+    /// The grid with so many times as many patches along each side, rounded, one at least.
+    pub fn scaled(&self, density: f32) -> PatchGrid {
+        let side = |patches: usize| ((patches as f32 * density).round() as usize).max(1);
+        PatchGrid { rows: side(self.rows), cols: side(self.cols), patch: self.patch }
+    }
+
     /// Width of the model's input in pixels.
     pub fn input_width(&self) -> usize {
         self.cols * self.patch

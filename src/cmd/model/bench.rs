@@ -9,6 +9,7 @@ use crate::cmd::{connect, out};
 use crate::config::Config;
 use crate::embed::{Backend, ModelConfig};
 use crate::eval::{StageTimes, VideoTracker};
+use crate::propagate::PropagateConfig;
 use crate::types::{Frame, FrameMeta, Mask, PixelBuf, PixelFormat, Timestamp};
 
 /// Time a model, stage by stage.
@@ -75,7 +76,8 @@ impl Args {
         let model = connect::model(&ModelChoice::Manifest(choice))?;
         let load = start.elapsed();
         let (name, grid) = (model.describe(), model.grid());
-        let rule = config.presets[&config.propagate.preset].clone();
+        // The input size is what was asked for, whatever the preset would make of it.
+        let rule = PropagateConfig { density: 1.0, ..config.propagation().clone() };
         let mut tracker = SessionTracker::new(model, rule, config.track.clone());
         let mut scene = Frames::new()?;
         let (first, masks) = scene.first()?;

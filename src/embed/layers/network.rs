@@ -18,6 +18,7 @@ pub struct Network {
 }
 
 /// What happens to the tokens of a frame.
+#[derive(Clone)]
 pub enum Layer {
     Attention(Arc<Attention>),
     Mlp(Arc<Mlp>),
@@ -46,6 +47,28 @@ impl Network {
             _ => None,
         };
         self.layers.iter().rev().find_map(width).unwrap_or(self.patches.linear.outputs())
+    }
+
+    /// Operations of a frame's products, a multiplication and an addition each counted.
+    pub fn operations(&self) -> u64 {
+        let (tokens, patches) = (self.tokens() as u64, &self.patches);
+        let linear = |linear: &Linear| 2 * linear.inputs as u64 * linear.outputs() as u64;
+        let of_layer = |layer: &Layer| match layer {
+            Layer::Attention(attention) => {
+                let attended = attention.sizes.heads as u64 * attention.sizes.used as u64;
+                tokens * (linear(&attention.qkv) + linear(&attention.proj) + 4 * tokens * attended)
+            }
+            Layer::Mlp(mlp) => tokens * (linear(&mlp.into) + linear(&mlp.out)),
+            Layer::Linear(of, _) => tokens * linear(of),
+            Layer::Norm(_) => 0,
+        };
+        let embedded = (tokens - patches.prefix as u64) * linear(&patches.linear);
+        embedded + self.layers.iter().map(of_layer).sum::<u64>()
+    }
+
+    /// The same network for pictures of another grid, [rows, columns]: positions are stretched, everything else is shared.
+    pub fn stretched(&self, from: [usize; 2], to: [usize; 2]) -> Network {
+        Network { patches: Arc::new(self.patches.stretched(from, to)), layers: self.layers.clone() }
     }
 
     pub fn attentions(&self) -> usize {

@@ -31,7 +31,7 @@ pub fn network(numbers: &mut Numbers) -> Network {
     let (linear, _) = linear(numbers, (channels * PATCH * PATCH).next_multiple_of(ROW_STEP), width, Before::Nothing);
     let tokens = 1 + SIZE[0] / PATCH * (SIZE[1] / PATCH);
     let added = numbers.many(tokens * width, 0.2);
-    let patches = Arc::new(PatchEmbedding { patch: PATCH, channels, linear, added, prefix: 1 });
+    let patches = Arc::new(PatchEmbedding { patch: PATCH, channels, linear: Arc::new(linear), added, prefix: 1 });
     Network { patches, layers }
 }
 
@@ -81,6 +81,16 @@ fn a_network_is_its_layers_one_after_the_other() {
         }
     }
     assert_eq!(whole(&network, &workers, &data), tokens);
+}
+
+#[test]
+fn operations_are_those_of_every_product() {
+    let network = network(&mut Numbers::new(5));
+    // 130 patches of 75 numbers, which are filled up to 80, and a token before them; 32 wide.
+    let embedded = 130 * 80 * 32;
+    let attention = 131 * 32 * (3 * 32 + 32) + 2 * 131 * 131 * 32;
+    let (gelu, gated) = (131 * 32 * 96 * 2, 131 * 32 * 96 * 3);
+    assert_eq!(network.operations(), 2 * (embedded + 2 * attention + gelu + gated));
 }
 
 #[test]
@@ -184,4 +194,44 @@ fn much_change_or_time_computes_everything() {
     assert_eq!(run(&data), 1, "and a new count begins");
     data.iter_mut().for_each(|v| *v = f32::NAN);
     assert_eq!(run(&data), 131, "what cannot be compared has changed");
+}
+
+/// Where the middles of patches lie in the picture: down and across, in [0, 1].
+fn ramp([rows, columns]: [usize; 2]) -> Vec<[f32; 2]> {
+    let at = |index: usize, count: usize| (index as f32 + 0.5) / count as f32;
+    (0..rows * columns).map(|i| [at(i / columns, rows), at(i % columns, columns)]).collect()
+}
+
+#[test]
+fn positions_are_stretched_over_another_grid() {
+    let numbers = &mut Numbers::new(11);
+    let mut network = network(numbers);
+    let (width, from, to) = (32, [10, 13], [15, 26]);
+    let mut patches = network.patches.stretched(from, from);
+    let prefix = patches.added[..width].to_vec();
+    let value = |[down, across]: [f32; 2], dim: usize| 3.0 * down + 5.0 * across + dim as f32;
+    patches.added.truncate(width);
+    patches.added.extend(ramp(from).into_iter().flat_map(|place| (0..width).map(move |dim| value(place, dim))));
+    network.patches = Arc::new(patches);
+    let same = network.stretched(from, from);
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+    assert!(near(&same.patches.added, &network.patches.added), "on its own grid it stays as it is");
+
+    let stretched = network.stretched(from, to);
+    assert_eq!(stretched.tokens(), 1 + to[0] * to[1]);
+    let size = [to[0] * PATCH, to[1] * PATCH];
+    assert!(stretched.fits(size) && !stretched.fits(SIZE));
+    let (before, positions) = stretched.patches.added.split_at(width);
+    assert_eq!(before, prefix, "tokens before the patches have no place");
+    for (i, (got, place)) in positions.chunks_exact(width).zip(ramp(to)).enumerate() {
+        let inside = |at: usize, count: usize| (3..count - 3).contains(&at);
+        // At the borders a cubic sees one side alone.
+        if inside(i / to[1], to[0]) && inside(i % to[1], to[1]) {
+            let expected: Vec<f32> = (0..width).map(|dim| value(place, dim)).collect();
+            assert!(near(got, &expected), "patch {i}: {got:?} but {expected:?}");
+        }
+    }
+    let (mut out, data) = (Vec::new(), numbers.many(3 * size[0] * size[1], 1.0));
+    stretched.run(&workers(1), &[Picture { data: &data, size }], &mut out);
+    assert!(out.len() == stretched.tokens() * width && out.iter().all(|v| v.is_finite()));
 }

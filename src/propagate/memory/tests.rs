@@ -15,6 +15,7 @@ fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) ->
         min_max: false,
         refine_radius: 0.0,
         refine_epsilon: 0.002,
+        density: 1.0,
     }
 }
 

@@ -63,7 +63,7 @@ fn network(numbers: &mut Numbers, [height, width]: [usize; 2]) -> Network {
     let tokens = 1 + height / PATCH * (width / PATCH);
     let linear = numbers.linear((3 * PATCH * PATCH).next_multiple_of(ROW_STEP), DIM, Before::Nothing, 1.0);
     let added = numbers.many(tokens * DIM, 0.0, 0.1);
-    Network { patches: Arc::new(PatchEmbedding { patch: PATCH, channels: 3, linear, added, prefix: 1 }), layers }
+    Network { patches: Arc::new(PatchEmbedding { patch: PATCH, channels: 3, linear: Arc::new(linear), added, prefix: 1 }), layers }
 }
 
 fn main() {

@@ -89,7 +89,7 @@ impl Reader<'_> {
         }
         let kernels = kernels.try_as_plain_ram().ok()?;
         let matrix = side_by_side(kernels.as_slice::<f32>().ok()?, outputs, self.vector(bias, outputs)?);
-        let linear = matrix.pack(Before::Nothing)?;
+        let linear = Arc::new(matrix.pack(Before::Nothing)?);
         let added = vec![0.0; tokens * width];
         let covered = vec![outlet.node, flat.node, grid.node];
         Some((picture, PatchEmbedding { patch, channels, linear, added, prefix: 0 }, covered))
