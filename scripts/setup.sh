@@ -1,12 +1,12 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the camera test (`camera`), the test of
-# kernels for ARM (`arm`) or the count of their instructions (`count`) need and what is not there yet: with apt-get where this
+# Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the table of accuracy (`eval`), the camera
+# test (`camera`), the test of kernels for ARM (`arm`) or the count of their instructions (`count`) need and what is not there yet: with apt-get where this
 # user may, else it prints the line to run and stops. Run again, it does nothing.
 set -euo pipefail
 
 purpose=${1:-build}
-case $purpose in build | test | bench | camera | arm | count) ;; *)
-    echo "usage: $0 build|test|bench|camera|arm|count" >&2
+case $purpose in build | test | bench | eval | camera | arm | count) ;; *)
+    echo "usage: $0 build|test|bench|eval|camera|arm|count" >&2
     exit 64
     ;;
 esac
@@ -34,7 +34,9 @@ has_static_busybox() { has busybox && ! ldd "$(command -v busybox)"; }
 has_venv() { python3 -c 'import ensurepip, venv'; }
 
 # The reference implementation is only there, and compared with, where the maintainers' data is.
-needs_reference() { [ -d "${TAGALONG_REFERENCE:-}" ] && { [ "$purpose" = test ] || [ "$purpose" = bench ]; }; }
+needs_reference() {
+    [ "$purpose" = eval ] || { [ -d "${TAGALONG_REFERENCE:-}" ] && { [ "$purpose" = test ] || [ "$purpose" = bench ]; }; }
+}
 
 look() {
     missing=()
@@ -116,4 +118,10 @@ if needs_reference; then
         $venv/bin/pip install --quiet --disable-pip-version-check $packages
         echo "$packages" >$venv/installed
     fi
+fi
+
+# For the plot.
+if [ "$purpose" = eval ]; then
+    target/reference-venv/bin/python -c 'import matplotlib' 2>/dev/null ||
+        target/reference-venv/bin/pip install --quiet --disable-pip-version-check matplotlib
 fi
