@@ -5,8 +5,8 @@
     python3 benches/accuracy/run.py --program target/release/tagalong --model m.toml --davis DAVIS [--plot jf.svg]
 
 Presets are run one after the other by `tagalong eval`. Beside them stands the published rule in NumPy behind ONNX Runtime, where
-TAGALONG_REFERENCE names the folder of `propagate.py` and TAGALONG_REFERENCE_PYTHON an interpreter that can run it, and where the
-model is a bare ONNX file: as it was published (`numpy`), and with seeds by area and labels as they are (`numpy-soft`).
+TAGALONG_REFERENCE names the folder of `propagate.py` and the model is a bare ONNX file: as it was published (`numpy`), and with
+seeds by area and labels as they are (`numpy-soft`). It runs in TAGALONG_REFERENCE_PYTHON, or in the interpreter that runs this.
 """
 import argparse
 import json
@@ -34,7 +34,10 @@ def main():
     parser.add_argument("--json", type=Path, help="save everything that was measured")
     parser.add_argument("--plot", type=Path, help="save J&F against operations, as SVG; needs matplotlib")
     arguments = parser.parse_args()
-    columns = ours(arguments)
+    try:
+        columns = ours(arguments)
+    except Failed as failed:
+        sys.exit(str(failed))
     if not arguments.without_reference:
         columns = references(arguments) | columns
     print(table(columns))
@@ -58,9 +61,9 @@ def ours(arguments):
 
 def references(arguments):
     """What the program in NumPy scores, where there is one."""
-    folder, python = os.environ.get("TAGALONG_REFERENCE"), os.environ.get("TAGALONG_REFERENCE_PYTHON")
-    if not (folder and python):
-        return missing("TAGALONG_REFERENCE and TAGALONG_REFERENCE_PYTHON are not set")
+    folder, python = os.environ.get("TAGALONG_REFERENCE"), os.environ.get("TAGALONG_REFERENCE_PYTHON") or sys.executable
+    if not folder:
+        return missing("TAGALONG_REFERENCE is not set")
     if not arguments.model.lower().endswith(".onnx"):
         return missing("it takes a bare ONNX file alone")
     columns = {}
@@ -70,8 +73,13 @@ def references(arguments):
             command += ["--output", arguments.output]
         if arguments.sequences:
             command += ["--sequences", *arguments.sequences.split(",")]
+        try:
+            said = run(command + options)
+        except Failed as failed:
+            # What was measured of the presets is not lost with it.
+            return missing(failed)
         scores = {found[1]: dict(zip(["j", "f", "jf"], map(float, found.groups()[1:])))
-                  for found in map(LINE.match, run(command + options).splitlines()) if found}
+                  for found in map(LINE.match, said.splitlines()) if found}
         mean = scores.pop("mean")
         columns[name] = {"sequences": scores, "mean": mean}
     return columns
@@ -82,10 +90,14 @@ def missing(why):
     return {}
 
 
+class Failed(Exception):
+    """A program ended with an error, which it told itself."""
+
+
 def run(command):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
+        raise Failed(f"{' '.join(command)}: exit code {done.returncode}")
     return done.stdout
 
 

@@ -85,7 +85,7 @@ impl Adapting {
             if !denser && config == *self.governor.config() {
                 return;
             }
-            let change = self.governor.configure(config);
+            let change = if denser { None } else { self.governor.configure(config) };
             self.level_since = Instant::now();
             self.advise();
             change
