@@ -14,9 +14,9 @@ pub struct Backdrop {
 }
 
 impl Backdrop {
-    /// The ground under a picture of `width` x `height` pixels, whose distances are fractions of `unit` pixels.
-    pub fn new(seed: u64, width: usize, height: usize, unit: f64, objects: usize) -> Backdrop {
-        let margin = (0.12 * unit).ceil() as usize + 3;
+    /// The ground under a picture of `width` x `height` pixels and `margin` more on each side, whose distances are fractions
+    /// of `unit` pixels.
+    pub fn new(seed: u64, [width, height]: [usize; 2], unit: f64, objects: usize, margin: usize) -> Backdrop {
         let (wide, high) = (width + 2 * margin, height + 2 * margin);
         let mut pixels = ground(seed, wide, high, unit as f32);
         scatter(seed, &mut pixels, wide, high, unit, objects);

@@ -15,6 +15,7 @@ mod backdrop;
 mod light;
 mod paint;
 mod screenplay;
+mod script;
 mod source;
 mod sprite;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 
 use std::ops::Range;
 
+pub use script::{Actor, Keyframes, Script};
 pub use source::SyntheticSource;
 
 use crate::types::Mask;
@@ -69,6 +71,35 @@ impl Default for SceneOptions {
     }
 }
 
+/// Objects that a scene may have.
+const MAX_OBJECTS: usize = 64;
+/// Pixels to either side that a written scene is blurred over at most.
+const MAX_BLUR: f64 = 64.0;
+
+impl SceneOptions {
+    fn check(&self) -> Result<(), SceneError> {
+        let SceneOptions { width, height, objects, fps, noise, .. } = *self;
+        if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
+            return Err(SceneError::Size(width, height));
+        }
+        if !(1..=MAX_OBJECTS).contains(&objects) {
+            return Err(SceneError::Objects(objects));
+        }
+        if !(0.1..=1000.0).contains(&fps) {
+            return Err(SceneError::Fps(fps));
+        }
+        if !(0.0..=32.0).contains(&noise) {
+            return Err(SceneError::Noise(noise));
+        }
+        Ok(())
+    }
+
+    /// The height of the 4:3 picture that fits in, in pixels.
+    fn unit(&self) -> f64 {
+        (self.height as f64).min(self.width as f64 * 0.75)
+    }
+}
+
 /// Why a scene cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SceneError {
@@ -80,6 +111,10 @@ pub enum SceneError {
     Fps(f32),
     #[error("a synthetic scene's noise is 0 to 32 levels, not {0}")]
     Noise(f32),
+    #[error("actor {0} of a script (from 0) has no place, or one that is no place; its radius is 2.5 pixels or more")]
+    Actor(usize),
+    #[error("a script's camera moves up to 4096 pixels to either side")]
+    Camera,
 }
 
 /// A scene, ready to be rendered at any moment. Making one of 640x480 pixels takes tens of milliseconds, a frame of
@@ -89,9 +124,16 @@ pub struct Scene {
     /// (objects)
     sprites: Vec<Sprite>,
     backdrop: Backdrop,
-    play: Screenplay,
-    light: Light,
+    direction: Direction,
     sensor: Sensor,
+}
+
+/// What happens.
+enum Direction {
+    /// Something all the time, without end.
+    Endless { play: Screenplay, light: Light },
+    /// What is written; and the objects' numbers, from 0.
+    Written { script: Script, order: Vec<u8> },
 }
 
 /// What is exactly true of a frame. Objects have the numbers 1, 2, 3 ...
@@ -179,21 +221,9 @@ impl Scene {
     /// # Errors
     /// When an option is out of its range.
     pub fn new(options: SceneOptions) -> Result<Scene, SceneError> {
-        let SceneOptions { width, height, seed, objects, fps, noise, vignette, .. } = options;
-        if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
-            return Err(SceneError::Size(width, height));
-        }
-        if !(1..=64).contains(&objects) {
-            return Err(SceneError::Objects(objects));
-        }
-        if !(0.1..=1000.0).contains(&fps) {
-            return Err(SceneError::Fps(fps));
-        }
-        if !(0.0..=32.0).contains(&noise) {
-            return Err(SceneError::Noise(noise));
-        }
-        // The height of the 4:3 picture that fits in.
-        let unit = (height as f64).min(width as f64 * 0.75);
+        let SceneOptions { width, height, seed, objects, noise, vignette, .. } = options;
+        options.check()?;
+        let unit = options.unit();
         let mut random = Random::new(seed, 0x5349_5a45);
         let room = (8.0 / objects as f64).min(1.0);
         let sprites: Vec<Sprite> = (0..objects)
@@ -205,12 +235,31 @@ impl Scene {
             .collect();
         let radii: Vec<f64> = sprites.iter().map(|sprite| f64::from(sprite.radius)).collect();
         let stage = Stage { width: width as f64, height: height as f64, unit, radii: &radii };
+        let margin = (0.12 * unit).ceil() as usize + 3;
         Ok(Scene {
-            play: Screenplay::new(&stage, seed),
-            backdrop: Backdrop::new(seed, width, height, unit, objects),
-            light: Light::new(seed),
+            direction: Direction::Endless { play: Screenplay::new(&stage, seed), light: Light::new(seed) },
+            backdrop: Backdrop::new(seed, [width, height], unit, objects, margin),
             sensor: Sensor::new(width, height, seed, noise, vignette),
             sprites,
+            options,
+        })
+    }
+
+    /// Paints a scene in which happens what is written. Of the options `objects` and `light_changes` say nothing.
+    ///
+    /// # Errors
+    /// When an option is out of its range, or the script asks for what cannot be shown.
+    pub fn written(options: SceneOptions, script: Script) -> Result<Scene, SceneError> {
+        let options = SceneOptions { objects: script.actors.len(), light_changes: false, ..options };
+        options.check()?;
+        script.check()?;
+        let SceneOptions { width, height, seed, objects, noise, vignette, .. } = options;
+        let sprites = script.actors.iter().map(|actor| Sprite::new(seed, actor.look, actor.radius as f32)).collect();
+        Ok(Scene {
+            sprites,
+            backdrop: Backdrop::new(seed, [width, height], options.unit(), objects, script.margin()),
+            direction: Direction::Written { script, order: (0..objects as u8).collect() },
+            sensor: Sensor::new(width, height, seed, noise, vignette),
             options,
         })
     }
@@ -221,13 +270,15 @@ impl Scene {
 
     /// Renders frame `index` and its truth. Frames may be asked for in any order.
     pub fn render(&self, index: u64, out: &mut SceneFrame) {
-        let SceneOptions { width, height, light_changes, .. } = self.options;
-        let moment = self.moment(index);
+        let SceneOptions { width, height, .. } = self.options;
         out.rgb.resize(width * height * 3, 0);
-        paint::paint_ground(&self.backdrop, self.backdrop.camera(moment.of_loop()), width, &mut out.rgb);
+        paint::paint_ground(&self.backdrop, self.camera(index), width, &mut out.rgb);
         self.place_objects::<true>(index, &mut out.truth, &mut out.rgb);
-        let gains = if light_changes { self.light.gains(moment) } else { [1.0; 3] };
-        self.sensor.expose(gains, index, &mut out.gain_row, &mut out.rgb);
+        if let Direction::Written { script, .. } = &self.direction {
+            let [blur] = script.blur.at(index).unwrap_or_default();
+            paint::blur(width, blur.clamp(0.0, MAX_BLUR).round() as usize, &mut out.rgb);
+        }
+        self.sensor.expose(self.gains(index), index, &mut out.gain_row, &mut out.rgb);
     }
 
     /// The truth of frame `index`, without the picture.
@@ -252,16 +303,39 @@ impl Scene {
 
     /// The light's gain at frame `index`: 1 is the light of frame 0.
     pub fn gain(&self, index: u64) -> f64 {
-        if self.options.light_changes { self.light.gain(self.moment(index)) } else { 1.0 }
+        match &self.direction {
+            Direction::Endless { light, .. } if self.options.light_changes => light.gain(self.moment(index)),
+            Direction::Endless { .. } => 1.0,
+            Direction::Written { script, .. } => script.light.at(index).map_or(1.0, |[gain]| gain),
+        }
+    }
+
+    /// The gain of red, green and blue at frame `index`.
+    fn gains(&self, index: u64) -> [f64; 3] {
+        match &self.direction {
+            Direction::Endless { light, .. } if self.options.light_changes => light.gains(self.moment(index)),
+            _ => [self.gain(index); 3],
+        }
+    }
+
+    /// Where the camera looks at frame `index`: pixels from the left and the top of the ground.
+    fn camera(&self, index: u64) -> [f64; 2] {
+        match &self.direction {
+            Direction::Endless { .. } => self.backdrop.camera(self.moment(index).of_loop()),
+            Direction::Written { script, .. } => {
+                script.camera.at(index).unwrap_or_default().map(|at| self.backdrop.margin as f64 + at)
+            }
+        }
     }
 
     /// The planned crossings within a range of frames, in order of time. Other objects cross by chance.
     pub fn crossings(&self, frames: Range<u64>) -> Vec<Crossing> {
+        let Direction::Endless { play, .. } = &self.direction else { return Vec::new() };
         let time = |frame: u64| self.time_us(frame);
         let loop_us = u128::from(screenplay::LOOP_US);
         let loops = time(frames.start) / loop_us..time(frames.end) / loop_us + 1;
         let found = loops.flat_map(|turn| {
-            self.play.meetings().iter().map(move |meeting| {
+            play.meetings().iter().map(move |meeting| {
                 let time = turn * loop_us + u128::from(meeting.beat as u64 * BEAT_US);
                 (self.frame_at(time), meeting)
             })
@@ -319,7 +393,7 @@ impl Scene {
                 reach: self.placed(object, &pose).reach([width, height]),
             }
         }));
-        for &object in self.play.order(self.moment(index)) {
+        for &object in self.order(index) {
             let object = usize::from(object);
             let placed = self.placed(object, &self.pose(object, index));
             if COLOUR {
@@ -349,7 +423,18 @@ impl Scene {
     }
 
     fn pose(&self, object: usize, index: u64) -> Pose {
-        self.play.pose(object, self.moment(index))
+        match &self.direction {
+            Direction::Endless { play, .. } => play.pose(object, self.moment(index)),
+            Direction::Written { script, .. } => script.pose(object, index),
+        }
+    }
+
+    /// The objects from back to front.
+    fn order(&self, index: u64) -> &[u8] {
+        match &self.direction {
+            Direction::Endless { play, .. } => play.order(self.moment(index)),
+            Direction::Written { order, .. } => order,
+        }
     }
 
     fn moment(&self, index: u64) -> Moment {

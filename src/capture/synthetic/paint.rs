@@ -151,6 +151,37 @@ impl<'a> Placed<'a> {
     }
 }
 
+/// Blurs `rgb`, (height, width, 3), over `radius` pixels to either side: the mean of a square, twice, which is nearly round.
+pub fn blur(width: usize, radius: usize, rgb: &mut [u8]) {
+    if radius == 0 {
+        return;
+    }
+    let height = rgb.len() / (3 * width);
+    let mut line = Vec::new();
+    for _ in 0..2 {
+        for start in (0..height).flat_map(|row| (0..3).map(move |channel| row * width * 3 + channel)) {
+            blur_line(rgb, start, 3, width, radius, &mut line);
+        }
+        for start in 0..3 * width {
+            blur_line(rgb, start, 3 * width, height, radius, &mut line);
+        }
+    }
+}
+
+/// Means over `radius` to either side along `count` values from `start`, each `step` after the one before. The last
+/// value at either end goes on beyond it. `line` is room to work in.
+fn blur_line(rgb: &mut [u8], start: usize, step: usize, count: usize, radius: usize, line: &mut Vec<u8>) {
+    line.clear();
+    line.extend((0..count).map(|i| rgb[start + i * step]));
+    let at = |i: isize| u32::from(line[i.clamp(0, count as isize - 1) as usize]);
+    let (reach, window) = (radius as isize, 2 * radius as u32 + 1);
+    let mut sum: u32 = (-reach..=reach).map(at).sum();
+    for i in 0..count {
+        rgb[start + i * step] = ((sum + window / 2) / window) as u8;
+        sum = sum + at(i as isize + reach + 1) - at(i as isize - reach);
+    }
+}
+
 /// The pixels whose centres are at most `reach` from `at`, of `size` in a line.
 fn span(at: f64, reach: f64, size: usize) -> Range<usize> {
     let first = (at - reach - 0.5).ceil().clamp(0.0, size as f64) as usize;

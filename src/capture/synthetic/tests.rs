@@ -40,7 +40,7 @@ fn each_pixel_belongs_to_the_frontmost_object_that_covers_it() {
         for index in [0, 97, 150, 222, 1031] {
             let frame = rendered(&scene, index);
             let mut expected = vec![0u8; 320 * 240];
-            for &object in scene.play.order(scene.moment(index)) {
+            for &object in scene.order(index) {
                 scene.silhouette(index, usize::from(object) + 1).paint(&mut expected, object + 1);
             }
             assert!(frame.truth.instances == expected, "seed {seed}, frame {index}");
@@ -180,7 +180,7 @@ fn crossings_happen_when_they_are_told() {
         assert!(crossings.windows(2).all(|pair| pair[0].frame <= pair[1].frame));
         for Crossing { frame, behind, front } in crossings {
             let (back, before) = (scene.silhouette(frame, behind), scene.silhouette(frame, front));
-            let order = scene.play.order(scene.moment(frame));
+            let order = scene.order(frame);
             let rank = |number: usize| order.iter().position(|o| usize::from(*o) + 1 == number).unwrap();
             assert!(rank(behind) < rank(front), "seed {seed}, frame {frame}");
             assert!(
@@ -289,5 +289,99 @@ proptest! {
             }
             scene.crossings(index..index.saturating_add(100));
         }
+    }
+}
+
+/// Object 0 passes from left to right before a still one, while the camera pans.
+fn written() -> Scene {
+    let still = Actor { look: 1, radius: 20.0, path: Keyframes::still([80.0, 60.0, 1.0, 0.0]) };
+    let passes = Keyframes::still([20.0, 60.0, 1.5, 0.0]).then(100, [140.0, 60.0, 1.5, 0.0]);
+    let script = Script {
+        actors: vec![still, Actor { look: 0, radius: 20.0, path: passes }],
+        camera: Keyframes::still([0.0, 0.0]).then(100, [0.0, 0.0]).then(110, [300.0, 0.0]).then(110, [0.0, 20.0]),
+        light: Keyframes::still([1.0]).then(50, [1.0]).then(50, [0.5]),
+        blur: Keyframes::still([0.0]).then(60, [0.0]).then(61, [6.0]),
+    };
+    Scene::written(SceneOptions { width: 160, height: 120, noise: 0.0, ..SceneOptions::default() }, script).unwrap()
+}
+
+#[test]
+fn what_is_written_is_shown() {
+    let scene = written();
+    let centre = |frame: u64, object: usize| scene.truth(frame).objects[object].centre;
+    assert_eq!(centre(50, 1), [80.0, 60.0], "half of the way in half of the time");
+    assert!(scene.truth(0).objects[0].occluded() < 0.1);
+    assert!(scene.truth(50).objects[0].occluded() > 0.9, "{}", scene.truth(50).objects[0].occluded());
+    // The camera looks away, and is back a frame later, lower.
+    assert_eq!((centre(109, 0), centre(110, 0)), ([80.0 - 270.0, 60.0], [80.0, 40.0]));
+    assert!(scene.truth(109).objects[0].out_of_view());
+    assert_eq!((scene.gain(49), scene.gain(50), scene.gain(1000)), (1.0, 0.5, 0.5));
+    let sharpness = |frame: u64| {
+        let pixels = rendered(&scene, frame).rgb;
+        pixels.windows(4).map(|w| i64::from(w[0].abs_diff(w[3]))).sum::<i64>()
+    };
+    assert!(sharpness(60) > 2 * sharpness(61), "{} {}", sharpness(60), sharpness(61));
+    assert!(scene.crossings(0..1000).is_empty());
+}
+
+#[test]
+fn two_of_one_look_are_the_same_to_the_last_pixel() {
+    let actor = |x: f64| Actor { look: 3, radius: 24.0, path: Keyframes::still([x, 60.0, 1.0, 0.1]) };
+    let script = Script { actors: vec![actor(40.0), actor(120.0)], ..Script::default() };
+    let options = SceneOptions { width: 160, height: 120, noise: 0.0, vignette: false, ..SceneOptions::default() };
+    let frame = rendered(&Scene::written(options, script).unwrap(), 0);
+    let [left, right] = [1, 2].map(|number| frame.truth.mask(number));
+    assert!(left.area() > 500 && left.area() == right.area());
+    let inside = |x: usize, y: usize| frame.truth.instances[y * 160 + x] == 1;
+    let same = (0..80 * 120).filter(|i| inside(i % 80, i / 80)).all(|i| {
+        let at = (i / 80 * 160 + i % 80) * 3;
+        // Half of the outline's own pixels show what lies beneath.
+        let deep = (1..79).contains(&(i % 80))
+            && [at - 3, at + 3, at - 480, at + 480].iter().all(|n| inside(n / 3 % 160, n / 480));
+        !deep || frame.rgb[at..at + 3] == frame.rgb[at + 240..at + 243]
+    });
+    assert!(same);
+}
+
+#[test]
+fn a_script_that_cannot_be_shown_is_refused() {
+    let options = SceneOptions::default();
+    let actor = |radius: f64, path| Script { actors: vec![Actor { look: 0, radius, path }], ..Script::default() };
+    let still = Keyframes::still([80.0, 60.0, 1.0, 0.0]);
+    let refused = |script: Script| Scene::written(options.clone(), script).err();
+    assert_eq!(refused(actor(20.0, still.clone())), None);
+    assert_eq!(refused(Script::default()), Some(SceneError::Objects(0)));
+    assert_eq!(refused(actor(20.0, Keyframes::default())), Some(SceneError::Actor(0)));
+    assert_eq!(refused(actor(f64::NAN, still.clone())), Some(SceneError::Actor(0)));
+    assert_eq!(refused(actor(20.0, Keyframes::still([0.0, 0.0, 0.0, 0.0]))), Some(SceneError::Actor(0)));
+    let far = Script { camera: Keyframes::still([1e9, 0.0]), ..actor(20.0, still) };
+    assert_eq!(refused(far), Some(SceneError::Camera));
+}
+
+proptest! {
+    /// The running sums are the means that they stand for.
+    #[test]
+    fn a_blur_is_the_mean_of_a_square_twice(width in 1usize..9, height in 1usize..9, radius in 1usize..5, seed: u64) {
+        let mut random = Random::new(seed, 0);
+        let mut pixels: Vec<u8> = (0..3 * width * height).map(|_| random.below(256) as u8).collect();
+        let mut expected = pixels.clone();
+        let r = radius as isize;
+        let mean = |from: &[u8], at: [isize; 2], step: [isize; 2], channel: usize| {
+            let value = |k: isize| {
+                let x = (at[0] + k * step[0]).clamp(0, width as isize - 1) as usize;
+                let y = (at[1] + k * step[1]).clamp(0, height as isize - 1) as usize;
+                f64::from(from[(y * width + x) * 3 + channel])
+            };
+            ((-r..=r).map(value).sum::<f64>() / (2 * r + 1) as f64 + 0.5).floor() as u8
+        };
+        for step in [[1, 0], [0, 1], [1, 0], [0, 1]] {
+            let before = expected.clone();
+            for (i, value) in expected.iter_mut().enumerate() {
+                let at = [(i / 3 % width) as isize, (i / 3 / width) as isize];
+                *value = mean(&before, at, step, i % 3);
+            }
+        }
+        super::paint::blur(width, radius, &mut pixels);
+        prop_assert_eq!(pixels, expected);
     }
 }
