@@ -2,12 +2,15 @@
 //!
 //! A [`run::VideoTracker`] is begun with the first frame of a sequence and the masks of its objects, and gives
 //! masks for every frame after it. [`measures`] holds them against the annotations, [`report`] tells the scores.
+//! [`identity`] asks another question of a whole sequence: how well each object kept its identity.
 
 pub mod davis;
+pub mod identity;
 pub mod measures;
 pub mod report;
 pub mod run;
 
 pub use davis::{Davis, DavisError, Sequence};
+pub use identity::{Identities, IdentityCounts, IdentityScores};
 pub use report::{Comparison, Report, Score};
 pub use run::{EvalError, StageTimes, Tracked, VideoTracker};
