@@ -111,12 +111,15 @@ fi
 # NumPy and friends, apart from the machine's own Python.
 if needs_reference; then
     venv=target/reference-venv
-    packages="numpy opencv-python-headless pillow onnx onnxruntime"
-    if [ "$(cat $venv/installed 2>/dev/null)" != "$packages" ]; then
+    packages="numpy opencv-python-headless pillow onnx onnxruntime scipy"
+    # Its metrics need numpy and scipy alone; what else it asks for would put another OpenCV over the one above.
+    alone="trackeval==1.3.0"
+    if [ "$(cat $venv/installed 2>/dev/null)" != "$packages $alone" ]; then
         python3 -m venv $venv
         # shellcheck disable=SC2086 # One word a package.
         $venv/bin/pip install --quiet --disable-pip-version-check $packages
-        echo "$packages" >$venv/installed
+        $venv/bin/pip install --quiet --disable-pip-version-check --no-deps "$alone"
+        echo "$packages $alone" >$venv/installed
     fi
 fi
 
