@@ -23,6 +23,7 @@ pub mod propagate;
 pub mod serve;
 pub mod study;
 pub mod track;
+pub mod trial;
 
 pub mod budget;
 pub mod draw;

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 mod davis_scene;
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["run"],
     &["demo"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 28] = [
     &["status"],
     &["snapshot"],
     &["reload"],
+    &["trial"],
     &["devices"],
     &["eval"],
     &["replay"],
@@ -112,7 +113,7 @@ fn the_version_is_told() {
 fn bad_usage_is_64_and_says_what_is_right() {
     for (arguments, expected) in [
         (&[][..], "Usage:"),
-        (&["trak"], "a similar subcommand exists"),
+        (&["wacth"], "a similar subcommand exists"),
         (&["tag"], "--box"),
         (&["tag", "--box", "10,20,30"], "a box is X,Y,WIDTH,HEIGHT in pixels; got 3 numbers"),
         (&["tag", "--box", "1,2,3,4", "--point", "1,2"], "cannot be used with"),

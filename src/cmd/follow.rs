@@ -1,4 +1,4 @@
-//! Frames through a model and a session, one after the other, as `eval` and `replay` need them. The daemon does the
+//! Frames through a model and a session, one after the other, as `eval`, `trial` and `replay` need them. The daemon does the
 //! same on threads.
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use crate::eval::{StageTimes, Tracked, VideoTracker};
 use crate::propagate::PropagateConfig;
 use crate::track::TrackConfig;
 use crate::track::session::{Session, TagError};
-use crate::types::{Features, Frame, Mask, PatchGrid, Seed, TrackId};
+use crate::trial::Subject;
+use crate::types::{Features, Frame, Mask, PatchGrid, Seed, TrackId, TrackReport};
 
 /// A model, as the command line names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,9 +116,7 @@ impl VideoTracker for SessionTracker {
 
     fn step(&mut self, frame: &Frame) -> Result<Tracked, TrackerError> {
         let mut times = self.embed(frame)?;
-        let Some(Video { session, ids }) = &mut self.video else {
-            return Err("a video begins with its first frame".into());
-        };
+        let Video { session, ids } = self.video.as_mut().ok_or(NOT_BEGUN)?;
         let start = Instant::now();
         session.propagate(&self.features);
         times.propagate = start.elapsed();
@@ -132,6 +131,27 @@ impl VideoTracker for SessionTracker {
         Ok(Tracked { masks, times })
     }
 }
+
+/// On trial is what the daemon reports.
+impl Subject for SessionTracker {
+    fn begin(&mut self, frame: &Frame) -> Result<(), TrackerError> {
+        VideoTracker::begin(self, frame, &[]).map(|_| ())
+    }
+
+    fn tag(&mut self, id: TrackId, mask: &Mask) -> Result<(), TrackerError> {
+        let video = self.video.as_mut().ok_or(NOT_BEGUN)?;
+        video.session.tag(&Seed::Mask(mask.clone()), None, id, id.to_string())?;
+        Ok(())
+    }
+
+    fn step(&mut self, frame: &Frame) -> Result<TrackReport, TrackerError> {
+        self.embed(frame)?;
+        let video = self.video.as_mut().ok_or(NOT_BEGUN)?;
+        Ok(video.session.step(&frame.meta, &self.features))
+    }
+}
+
+const NOT_BEGUN: &str = "a video begins with its first frame";
 
 #[cfg(test)]
 pub mod tests {
@@ -200,14 +220,14 @@ pub mod tests {
         let config = Config::builtin();
         let model = Box::new(Colours::new(PatchGrid { rows: 16, cols: 24, patch: 4 }));
         let mut tracker = SessionTracker::new(model, config.propagation().clone(), config.track.clone());
-        assert!(tracker.step(&frame(0, 8)).is_err(), "it has not begun");
+        assert!(VideoTracker::step(&mut tracker, &frame(0, 8)).is_err(), "it has not begun");
         let square = |x: usize| Mask::from_fn(96, 64, |px, py| (x..x + 16).contains(&px) && (16..32).contains(&py));
         // The first object is not in the first frame, so it is never seen; the second moves.
-        let times = tracker.begin(&frame(0, 8), &[Mask::empty(96, 64), square(8)]).unwrap();
+        let times = VideoTracker::begin(&mut tracker, &frame(0, 8), &[Mask::empty(96, 64), square(8)]).unwrap();
         assert_eq!([times.preprocess, times.embed], [1, 2].map(Duration::from_millis));
         for seq in 1..6 {
             let x = 8 + 8 * seq as usize;
-            let masks = tracker.step(&frame(seq, x)).unwrap().masks;
+            let masks = VideoTracker::step(&mut tracker, &frame(seq, x)).unwrap().masks;
             assert!(masks[0].is_empty());
             assert!(masks[1].iou(&square(x)) > 0.8, "{seq}: {}", masks[1].iou(&square(x)));
         }
@@ -222,8 +242,8 @@ pub mod tests {
         let square = Mask::from_fn(96, 64, |px, py| (8..24).contains(&px) && (16..32).contains(&py));
         for (density, grid) in [(0.5, [8, 12]), (2.0, [32, 48]), (2.0, [32, 48]), (1.0, [16, 24])] {
             tracker.change_rule(rule(density));
-            tracker.begin(&frame(0, 8), std::slice::from_ref(&square)).unwrap();
-            let tracked = tracker.step(&frame(1, 16)).unwrap();
+            VideoTracker::begin(&mut tracker, &frame(0, 8), std::slice::from_ref(&square)).unwrap();
+            let tracked = VideoTracker::step(&mut tracker, &frame(1, 16)).unwrap();
             assert_eq!([tracker.features.grid.rows, tracker.features.grid.cols], grid);
             assert!(!tracked.masks[0].is_empty());
         }

@@ -29,6 +29,7 @@ mod status;
 mod study;
 pub mod table;
 mod tag;
+mod trial;
 mod untag;
 mod values;
 mod watch;
@@ -82,6 +83,7 @@ enum Command {
     Devices(devices::Args),
     Eval(eval::Args),
     Study(study::Args),
+    Trial(trial::Args),
     Replay(replay::Args),
     Model(model::Args),
     Generate(generate::Args),
@@ -110,6 +112,7 @@ impl Cli {
             Command::Devices(args) => args.run(),
             Command::Eval(args) => args.run(),
             Command::Study(args) => args.run(),
+            Command::Trial(args) => args.run(),
             Command::Replay(args) => args.run(),
             Command::Model(args) => args.run(),
             Command::Generate(args) => args.run(),

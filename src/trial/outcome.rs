@@ -1,0 +1,256 @@
+//! What a case shows of a tracker, counted frame by frame.
+
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+use crate::eval::run::TrackerError;
+use crate::eval::{Identities, IdentityCounts};
+use crate::types::report::{Track, TrackState};
+use crate::types::{Mask, TrackReport};
+
+/// Frames that a tracker has to find what returns, and to notice that something is gone.
+const GRACE: u64 = 5;
+/// A mask is right when its IoU with the exact one is at least this ...
+const RIGHT: f64 = 0.5;
+/// ... and elsewhere when it is less than this.
+const ELSEWHERE: f64 = 0.1;
+/// Frames on another object that make a swap.
+const SWAP: u64 = 3;
+/// What shows less than this part of the area that an object had when it was tagged is not in sight ...
+const HIDDEN: f64 = 0.02;
+/// ... and has returned with this part of it.
+const RETURNED: f64 = 0.5;
+/// Frames out of sight, up to the end, that make an object one that never returns.
+const GONE: u64 = 30;
+
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Times that a tagged object came back into sight after it had been out of it.
+    pub returns: u64,
+    /// ... and was followed again within 5 frames, with an IoU of at least 0.5.
+    pub reacquired: u64,
+    /// Tagged objects that are out of sight for 30 frames or more at the end.
+    pub gone: u64,
+    /// ... and were told to be seen, later than 5 frames after they had gone.
+    pub made_up: u64,
+    /// Tagged objects.
+    pub followed: u64,
+    /// ... whose track lay on another object for 3 frames or more, with an IoU of at least 0.5.
+    pub swapped: u64,
+    /// For HOTA, IDF1 and switches.
+    #[serde(skip)]
+    pub identity: IdentityCounts,
+}
+
+impl AddAssign<&Outcome> for Outcome {
+    fn add_assign(&mut self, other: &Outcome) {
+        self.returns += other.returns;
+        self.reacquired += other.reacquired;
+        self.gone += other.gone;
+        self.made_up += other.made_up;
+        self.followed += other.followed;
+        self.swapped += other.swapped;
+        self.identity += &other.identity;
+    }
+}
+
+/// Watches one case.
+pub(super) struct Judge {
+    objects: Vec<Watched>,
+    identities: Identities,
+    outcome: Outcome,
+}
+
+/// A tagged object.
+struct Watched {
+    number: usize,
+    /// Pixels that it had when it was tagged.
+    whole: f64,
+    /// Frames for which it has been out of sight.
+    hidden: u64,
+    /// Whether it was told to be seen in that time.
+    made_up: bool,
+    /// When it came back, until it is found or the time for that has passed.
+    due: Option<u64>,
+    /// Frames that its track has lain on another object.
+    elsewhere: u64,
+}
+
+impl Judge {
+    /// `tagged` are the numbers, from 1, of the objects that will be tagged; their tracks have them for their ids.
+    pub fn new(tagged: &[usize]) -> Judge {
+        let watch = |number: &usize| Watched {
+            number: *number,
+            whole: 0.0,
+            hidden: 0,
+            made_up: false,
+            due: None,
+            elsewhere: 0,
+        };
+        let objects: Vec<Watched> = tagged.iter().map(watch).collect();
+        let outcome = Outcome { followed: objects.len() as u64, ..Outcome::default() };
+        Judge { objects, identities: Identities::default(), outcome }
+    }
+
+    /// The masks of all objects in the first frame, object 1 first.
+    pub fn begin(&mut self, truths: &[Mask]) {
+        self.objects.iter_mut().for_each(|object| object.whole = truths[object.number - 1].area() as f64);
+    }
+
+    /// The masks of all objects in frame `index`, and what was reported of it.
+    ///
+    /// # Errors
+    /// When a reported mask is none.
+    pub fn frame(&mut self, index: u64, truths: &[Mask], report: &TrackReport) -> Result<(), TrackerError> {
+        let mut seen: Vec<(u64, Mask)> = Vec::new();
+        for Track { id, mask, .. } in report.tracks.iter().filter(|track| track.state != TrackState::Removed) {
+            if let Some(mask) = mask {
+                seen.push((id.0, Mask::from_coco(mask)?));
+            }
+        }
+        for object in &mut self.objects {
+            let mask = seen.iter().find(|(id, _)| *id == object.number as u64).map(|(_, mask)| mask);
+            object.watch(index, truths, mask, &mut self.outcome);
+        }
+        let present: Vec<usize> =
+            self.objects.iter().map(|object| object.number).filter(|number| !truths[number - 1].is_empty()).collect();
+        let overlaps = |number: &usize| {
+            let truth = &truths[number - 1];
+            seen.iter().map(|(_, mask)| mask.iou(truth)).collect::<Vec<f64>>()
+        };
+        let similarity: Vec<f64> = present.iter().flat_map(overlaps).collect();
+        let ids: Vec<u64> = seen.iter().map(|(id, _)| *id).collect();
+        let numbers: Vec<u64> = present.iter().map(|number| *number as u64).collect();
+        Ok(self.identities.frame(&numbers, &ids, &similarity)?)
+    }
+
+    pub fn conclude(mut self) -> Outcome {
+        for object in &self.objects {
+            let gone = object.hidden >= GONE;
+            self.outcome.gone += u64::from(gone);
+            self.outcome.made_up += u64::from(gone && object.made_up);
+            self.outcome.swapped += u64::from(object.elsewhere >= SWAP);
+        }
+        self.outcome.identity = self.identities.counts();
+        self.outcome
+    }
+}
+
+impl Watched {
+    /// One frame: where everything is, and where this object is told to be.
+    fn watch(&mut self, index: u64, truths: &[Mask], told: Option<&Mask>, outcome: &mut Outcome) {
+        let truth = &truths[self.number - 1];
+        let shown = truth.area() as f64 / self.whole.max(1.0);
+        if shown < HIDDEN {
+            self.hidden += 1;
+            self.made_up |= self.hidden > GRACE && told.is_some();
+            self.due = None;
+        } else if shown >= RETURNED && self.hidden > 0 {
+            (self.hidden, self.made_up, self.due) = (0, false, Some(index));
+            outcome.returns += 1;
+        }
+        let overlap = told.map_or(0.0, |told| told.iou(truth));
+        if let Some(since) = self.due {
+            outcome.reacquired += u64::from(overlap >= RIGHT);
+            if overlap >= RIGHT || index >= since + GRACE {
+                self.due = None;
+            }
+        }
+        let others = truths.iter().enumerate().filter(|(other, _)| other + 1 != self.number);
+        let on_another = |told: &Mask| others.into_iter().any(|(_, other)| told.iou(other) >= RIGHT);
+        self.elsewhere += u64::from(overlap < ELSEWHERE && told.is_some_and(on_another));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TrackId;
+    use crate::types::report::{Latency, Reason};
+
+    /// Object 1 is a square at the left, object 2 one at the right, of 10x10 pixels.
+    fn square(number: usize) -> Mask {
+        let x0 = if number == 1 { 0 } else { 20 };
+        Mask::from_fn(40, 10, |x, _| (x0..x0 + 10).contains(&x))
+    }
+
+    /// A letter a frame for where track 1 is told to be: on object 1, on object 2, or `.` for nowhere; and for whether object 1
+    /// is there (`1`) or not.
+    fn judged(told: &str, there: &str) -> Outcome {
+        let mut judge = Judge::new(&[1]);
+        judge.begin(&[square(1), square(2)]);
+        for (index, (told, there)) in (1..).zip(told.chars().zip(there.chars())) {
+            let truth = if there == '1' { square(1) } else { Mask::empty(40, 10) };
+            let mask = told.to_digit(10).map(|number| square(number as usize).to_coco());
+            let track = Track {
+                id: TrackId(1),
+                name: "1".into(),
+                state: TrackState::Tracked,
+                reason: Reason::Seen,
+                score: 1.0,
+                bounds: None,
+                centroid: None,
+                area: 0,
+                velocity: [0.0; 2],
+                age: index,
+                since_seen: 0,
+                mask,
+            };
+            let report = TrackReport {
+                camera: "c".into(),
+                seq: index,
+                dropped: 0,
+                t_mono_ns: 0,
+                t_real_ns: 0,
+                size: [40, 10],
+                latency_ms: Latency::default(),
+                tracks: vec![track],
+            };
+            judge.frame(index, &[truth, square(2)], &report).unwrap();
+        }
+        judge.conclude()
+    }
+
+    #[test]
+    fn a_return_is_found_in_time_or_not() {
+        for (told, there, returns, reacquired) in [
+            ("1111", "1111", 0, 0),
+            ("1..1", "1..1", 1, 1),
+            ("1.......1", "1..111111", 1, 1),
+            ("1........1", "1..1111111", 1, 0),
+            // Gone again before its time was up.
+            ("1.........", "1..11.....", 1, 0),
+            ("1.1.1", "1.1.1", 2, 2),
+            ("1..222222", "1..111111", 1, 0),
+        ] {
+            let outcome = judged(told, there);
+            assert_eq!((outcome.returns, outcome.reacquired), (returns, reacquired), "{told} {there}");
+        }
+    }
+
+    #[test]
+    fn what_never_returns_is_made_up_or_not() {
+        let gone = "1".to_owned() + &".".repeat(35);
+        for (told, made_up) in [
+            (gone.clone(), 0),
+            ("111111".to_owned() + &".".repeat(30), 0),
+            ("1111111".to_owned() + &".".repeat(29), 1),
+            (".".repeat(35) + "1", 1),
+        ] {
+            let outcome = judged(&told, &gone);
+            assert_eq!((outcome.gone, outcome.made_up), (1, made_up), "{told}");
+        }
+        assert_eq!(judged("1...", "1...").gone, 0, "it may come back");
+    }
+
+    #[test]
+    fn a_swap_takes_three_frames_on_another_object() {
+        for (told, swapped) in [("1111", 0), ("1221", 0), ("1222", 1), ("2.22", 1), ("....", 0)] {
+            assert_eq!(judged(told, "1111").swapped, swapped, "{told}");
+        }
+        let outcome = judged("1122", "1111");
+        assert_eq!((outcome.identity.truths, outcome.identity.tracks, outcome.identity.clear_tp), (4, 4, 2));
+    }
+}

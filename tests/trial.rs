@@ -1,0 +1,46 @@
+//! `trial` as a user runs it: the same numbers again, in a table and as JSON; and what it counts of the bundled model.
+
+use std::process::{Command, Output};
+
+fn trial(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tagalong")).arg("trial").args(arguments).output().unwrap()
+}
+
+#[test]
+fn what_is_hidden_for_a_moment_is_found_again_and_what_is_gone_is_not() {
+    let arguments =
+        ["--films", "2", "--first", "7", "--case", "hidden 3", "--case", "away 10", "--case", "gone", "--json"];
+    let output = trial(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let kinds: Vec<&str> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["hidden 3", "away 10", "gone", "all"]);
+    let number = |line: usize, key: &str| lines[line][key].as_f64().unwrap_or_else(|| panic!("{key} of {line}"));
+    assert_eq!((number(0, "cases"), number(3, "cases")), (2.0, 6.0));
+    assert_eq!((number(0, "returns"), number(1, "returns"), number(2, "returns")), (2.0, 2.0, 0.0));
+    assert_eq!((number(0, "gone"), number(2, "gone")), (0.0, 2.0));
+    for key in ["returns", "reacquired", "gone", "made_up", "followed", "swapped", "switches"] {
+        assert_eq!((0..3).map(|line| number(line, key)).sum::<f64>(), number(3, key), "{key}");
+    }
+    assert!(number(3, "reacquired") >= 3.0, "{lines:?}");
+    assert_eq!(number(3, "swapped"), 0.0, "{lines:?}");
+    assert!((0.5..=1.0).contains(&number(3, "hota")) && (0.5..=1.0).contains(&number(3, "idf1")), "{lines:?}");
+}
+
+#[test]
+fn a_table_has_a_line_for_each_kind_and_one_for_all() {
+    let output = trial(&["--films", "1", "--case", "twins cross"]);
+    assert_eq!(trial(&["--films", "1", "--case", "twins cross"]).stdout, output.stdout, "the same again");
+    let table = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines.len() == 3 && lines[0].contains("found again") && lines[0].contains("HOTA"), "{table}");
+    assert!(lines[1].starts_with("twins cross") && lines[2].starts_with("all"), "{table}");
+}
+
+#[test]
+fn a_kind_that_there_is_not_is_refused_with_those_there_are() {
+    let output = trial(&["--case", "hidden"]);
+    assert_eq!(output.status.code(), Some(64));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no kind of case 'hidden'") && message.contains("'hidden 10'"), "{message}");
+}
