@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 mod davis_scene;
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 30] = [
     &[],
     &["run"],
     &["demo"],
@@ -22,9 +22,10 @@ const COMMANDS: [&[&str]; 29] = [
     &["status"],
     &["snapshot"],
     &["reload"],
-    &["trial"],
     &["devices"],
     &["eval"],
+    &["study"],
+    &["trial"],
     &["replay"],
     &["model"],
     &["model", "list"],
@@ -349,6 +350,10 @@ fn a_preset_of_ones_own_is_evaluated_and_a_density_that_is_not_to_be_had_is_told
         assert_eq!(code, expected, "{out}{errors}");
         assert!(expected == 0 || errors.contains("presets.dense.density: an input of 672x896"), "{errors}");
     }
+    // The last one that was chosen is the one that is not to be had.
+    let (code, out, errors) = run(&["trial", "--config", &at("chosen.toml")]);
+    assert_eq!((code, out.as_str()), (78, ""), "{errors}");
+    assert!(errors.contains("672x896"), "{errors}");
 }
 
 #[test]

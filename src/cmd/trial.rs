@@ -50,10 +50,13 @@ impl Args {
             return Err(failure(Kind::Usage, format!("there is no kind of case '{unknown}'; there are {kinds}")));
         }
         let config = self.config.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
-        let model = connect::model(&ModelChoice::Manifest(config.model.clone()))?;
-        let mut tracker = SessionTracker::new(model, config.propagation().clone(), config.track.clone());
+        let mut model = connect::model(&ModelChoice::Manifest(config.model.clone()))?;
+        let rule = config.propagation();
+        model.change_density(rule.density)?;
+        let mut tracker = SessionTracker::new(model, rule.clone(), config.track.clone());
         let mut report = Report::default();
-        let each = if self.cases.is_empty() { trial::kinds().count() } else { self.cases.len() } as u64;
+        let is_wanted = |kind: &&str| self.cases.is_empty() || self.cases.iter().any(|name| name == kind);
+        let each = trial::kinds().filter(is_wanted).count() as u64;
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} films  {eta} left  {msg}")?;
         let bar = ProgressBar::new(self.films * each).with_style(style);
         for film in self.first..self.first.saturating_add(self.films) {

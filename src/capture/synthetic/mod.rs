@@ -9,6 +9,8 @@
 //! frame 0. Of two objects or more, each passes behind another within the first ten seconds, and the last one
 //! leaves the view after about six and comes back elsewhere two seconds later. [`Scene::crossings`] and
 //! [`Scene::absences`] tell when.
+//!
+//! [`Scene::written`] films a [`Script`] instead: what happens in it is written out, to the frame.
 
 pub mod arithmetic;
 mod backdrop;
