@@ -19,7 +19,7 @@ fn what_is_hidden_for_a_moment_is_found_again_and_what_is_gone_is_not() {
     assert_eq!((number(0, "cases"), number(3, "cases")), (2.0, 6.0));
     assert_eq!((number(0, "returns"), number(1, "returns"), number(2, "returns")), (2.0, 2.0, 0.0));
     assert_eq!((number(0, "gone"), number(2, "gone")), (0.0, 2.0));
-    for key in ["returns", "reacquired", "gone", "made_up", "followed", "swapped", "switches"] {
+    for key in ["returns", "reacquired", "absent", "ghosts", "gone", "made_up", "followed", "swapped", "switches"] {
         assert_eq!((0..3).map(|line| number(line, key)).sum::<f64>(), number(3, key), "{key}");
     }
     assert!(number(3, "reacquired") >= 3.0, "{lines:?}");

@@ -13,8 +13,9 @@ use crate::trial::{self, Report, TrialError};
 /// Short synthetic films, each of one difficulty: an object is hidden for 1 to 300 frames, leaves and returns, passes one that
 /// looks the same, or never comes back; light steps, blur, a camera that looks away. Objects are tagged in the first frame by
 /// their exact masks and followed by the daemon's own session. The table tells how often what returned was found within 5
-/// frames (IoU 0.5), how often what was gone was told to be seen, and how often a track lay on another object; then HOTA, IDF1
-/// and identity switches as TrackEval counts them. The same command gives the same numbers again.
+/// frames (IoU 0.5); ghosts, frames in which what had been out of sight for more than 5 was told to be seen; how many objects
+/// that never came back had such; and how many tracks lay on another object; then HOTA, IDF1 and identity switches as
+/// TrackEval counts them. The same command gives the same numbers again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

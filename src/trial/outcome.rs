@@ -31,6 +31,10 @@ pub struct Outcome {
     pub returns: u64,
     /// ... and was followed again within 5 frames, with an IoU of at least 0.5.
     pub reacquired: u64,
+    /// Frames in which a tagged object has been out of sight for more than 5, whether it returns or not.
+    pub absent: u64,
+    /// ... and was told to be seen.
+    pub ghosts: u64,
     /// Tagged objects that are out of sight for 30 frames or more at the end.
     pub gone: u64,
     /// ... and were told to be seen, later than 5 frames after they had gone.
@@ -48,6 +52,8 @@ impl AddAssign<&Outcome> for Outcome {
     fn add_assign(&mut self, other: &Outcome) {
         self.returns += other.returns;
         self.reacquired += other.reacquired;
+        self.absent += other.absent;
+        self.ghosts += other.ghosts;
         self.gone += other.gone;
         self.made_up += other.made_up;
         self.followed += other.followed;
@@ -145,7 +151,10 @@ impl Watched {
         let shown = truth.area() as f64 / self.whole.max(1.0);
         if shown < HIDDEN {
             self.hidden += 1;
-            self.made_up |= self.hidden > GRACE && told.is_some();
+            let ghost = self.hidden > GRACE && told.is_some();
+            self.made_up |= ghost;
+            outcome.absent += u64::from(self.hidden > GRACE);
+            outcome.ghosts += u64::from(ghost);
             self.due = None;
         } else if shown >= RETURNED && self.hidden > 0 {
             (self.hidden, self.made_up, self.due) = (0, false, Some(index));
@@ -243,6 +252,16 @@ mod tests {
             assert_eq!((outcome.gone, outcome.made_up), (1, made_up), "{told}");
         }
         assert_eq!(judged("1...", "1...").gone, 0, "it may come back");
+    }
+
+    #[test]
+    fn what_is_told_of_something_hidden_is_a_ghost_though_it_returns() {
+        for (told, there, absent, ghosts) in
+            [("1........1", "1........1", 3, 0), ("11.....221", "1........1", 3, 2), ("111111...1", "1........1", 3, 0)]
+        {
+            let outcome = judged(told, there);
+            assert_eq!((outcome.absent, outcome.ghosts, outcome.gone), (absent, ghosts, 0), "{told}");
+        }
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl fmt::Display for Report {
         let widest = self.kinds.iter().map(|(kind, ..)| kind.len()).max().unwrap_or(0).max(4);
         writeln!(
             f,
-            "{:widest$}  {:>5}  {:>12}  {:>9}  {:>9}  {:>6}  {:>6}  {:>8}",
-            "", "cases", "found again", "made up", "swapped", "HOTA", "IDF1", "switches"
+            "{:widest$}  {:>5}  {:>12}  {:>11}  {:>9}  {:>9}  {:>6}  {:>6}  {:>8}",
+            "", "cases", "found again", "ghosts", "made up", "swapped", "HOTA", "IDF1", "switches"
         )?;
         let (cases, total) = self.total();
         let rows = self.kinds.iter().map(|(kind, cases, outcome)| (kind.as_str(), *cases, outcome));
@@ -76,8 +76,9 @@ impl fmt::Display for Report {
             let scores = outcome.identity.scores();
             writeln!(
                 f,
-                "{kind:widest$}  {cases:>5}  {:>12}  {:>9}  {:>9}  {:>6.3}  {:>6.3}  {:>8}",
+                "{kind:widest$}  {cases:>5}  {:>12}  {:>11}  {:>9}  {:>9}  {:>6.3}  {:>6.3}  {:>8}",
                 of(outcome.reacquired, outcome.returns),
+                of(outcome.ghosts, outcome.absent),
                 of(outcome.made_up, outcome.gone),
                 of(outcome.swapped, outcome.followed),
                 scores.hota,
