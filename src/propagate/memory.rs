@@ -6,6 +6,7 @@
 //! once, and since labels of an object depend on nothing but where its neighbours lie, no object disturbs
 //! another: they meet only in the arg-max.
 
+mod recognise;
 mod regrid;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use super::PropagateConfig;
 #[cfg(test)]
 use super::Window;
 use super::affinity::{self, Kernel, Keys, Match, Matches, Reach, Tiles};
+use super::exemplars::Exemplars;
 use crate::types::{Features, LabelField, PatchGrid};
 
 /// Names an object within one [`Propagator`].
@@ -41,6 +43,8 @@ struct Object {
     tagged: Option<Plane>,
     /// Labels in each of the newest context frames, the newest last; frames from before the object have none.
     context: VecDeque<Plane>,
+    /// What it is known by wherever it is.
+    exemplars: Exemplars,
 }
 
 /// Objects with one reference frame.
@@ -102,8 +106,6 @@ struct Share {
     weight: f32,
 }
 
-/// How many times as many patches as it had an object is looked for among.
-const SPREAD: usize = 4;
 /// The number that matches in a cohort's own reference frame bear; context frames bear their step's, from 1 on.
 const REFERENCE: u32 = 0;
 
@@ -175,7 +177,8 @@ impl Propagator {
         let Some(index) = self.context.len().checked_sub(back + 1) else { return false };
         self.remove(key);
         let since = self.context[index].id;
-        let mut object = Object { key, reference: labels, tagged: None, context: VecDeque::new() };
+        let exemplars = Exemplars::of(self.kernel.as_ref(), &self.context[index].keys, &labels);
+        let mut object = Object { key, reference: labels, tagged: None, context: VecDeque::new(), exemplars };
         for newer in index + 1..self.context.len() {
             let plane = self.catch_up(&object, index, newer);
             object.context.push_back(plane);
@@ -210,7 +213,7 @@ impl Propagator {
         affinity::search(self.kernel.as_ref(), queries, &tiles, &frames, reach, &mut matches);
         let mut weights = Vec::new();
         let label = |query| {
-            weigh(matches.found(query), self.config.temperature, &mut weights);
+            affinity::weigh(matches.found(query), self.config.temperature, &mut weights);
             matches.found(query).zip(&weights).map(|(m, w)| w * planes[m.frame as usize][m.patch as usize]).sum()
         };
         (0..self.grid.len()).map(label).collect()
@@ -286,55 +289,10 @@ impl Propagator {
         affinity::search(self.kernel.as_ref(), frame, &tiles, &[(0, newest)], reach, &mut matches);
         let mut weights = Vec::new();
         let label = |query| {
-            weigh(matches.found(query), self.config.temperature, &mut weights);
+            affinity::weigh(matches.found(query), self.config.temperature, &mut weights);
             matches.found(query).zip(&weights).map(|(m, w)| w * labels[m.patch as usize]).sum()
         };
         (0..self.grid.len()).map(label).collect()
-    }
-
-    /// Where in the newest frame an object may be, looked for everywhere from its reference frame alone:
-    /// labels, (rows * cols). Of the frame only what is most like the object is compared with the whole reference
-    /// frame, four times as many patches as the object had there; what is left out gets no label.
-    pub fn look_everywhere(&self, key: ObjectKey) -> Option<Vec<f32>> {
-        let newest = &self.context.back()?.keys;
-        let (cohort, object) = self.find(key)?;
-        let n = self.grid.len();
-        let wanted = self.most_alike(&cohort.reference, &object.reference, newest);
-        let (kernel, k) = (self.kernel.as_ref(), self.config.top_k);
-        let matches = affinity::search_everywhere(kernel, newest, &wanted, &cohort.reference, k);
-        let mut weights = Vec::new();
-        let mut labels = vec![0.0; n];
-        for (i, patch) in wanted.into_iter().enumerate() {
-            weigh(matches.found(i), self.config.temperature, &mut weights);
-            labels[patch] = matches.found(i).zip(&weights).map(|(m, w)| w * object.reference[m.patch as usize]).sum();
-        }
-        Some(labels)
-    }
-
-    /// The patches of `frame` that are most like those of `source` which are mostly an object by their `labels`:
-    /// four times as many.
-    fn most_alike(&self, source: &Keys, labels: &[f32], frame: &Keys) -> Vec<usize> {
-        let n = self.grid.len();
-        let least = labels.iter().copied().fold(0.0, f32::max).min(0.5);
-        let inside: Vec<usize> = (0..n).filter(|patch| least > 0.0 && labels[*patch] >= least).collect();
-        let Some(last) = (SPREAD * inside.len()).min(n).checked_sub(1) else { return Vec::new() };
-        let likeness = affinity::likeness(self.kernel.as_ref(), source, &inside, frame);
-        let mut sorted = likeness.clone();
-        let (_, least_alike, _) = sorted.select_nth_unstable_by(last, |a, b| b.total_cmp(a));
-        (0..n).filter(|patch| likeness[*patch] >= *least_alike).collect()
-    }
-
-    /// How much patches of the newest frame are like an object, and how much more than they are like what is
-    /// around it, both in its reference frame: the mean over `patches` of the best cosine to the object, and of
-    /// that less the best cosine to the background. `None` without an object, a frame or patches.
-    pub fn contrast(&self, key: ObjectKey, patches: &[usize]) -> Option<(f32, f32)> {
-        let newest = &self.context.back()?.keys;
-        let (cohort, object) = self.find(key)?;
-        let best = affinity::contrast(self.kernel.as_ref(), newest, patches, &cohort.reference, &object.reference);
-        let n = (!best.is_empty()).then_some(best.len() as f32)?;
-        let similarity = best.iter().map(|(inside, _)| inside).sum::<f32>() / n;
-        let margin = best.iter().map(|(inside, outside)| inside - outside).sum::<f32>() / n;
-        Some((similarity, margin))
     }
 
     /// The labels of all objects in the newest frame, in the order of `keys`. What no object claims is
@@ -453,7 +411,7 @@ impl Propagator {
         let Scratch { found, wanted_tiles, shares, weights, planes, .. } = scratch;
         shares.clear();
         for query in &wanted_tiles.patches {
-            weigh(found.found(*query), self.config.temperature, weights);
+            affinity::weigh(found.found(*query), self.config.temperature, weights);
             shares.extend(found.found(*query).zip(&*weights).map(|(m, weight)| Share {
                 to: *query as u32,
                 age: (m.frame != REFERENCE).then(|| m.frame.wrapping_sub(first_id)),
@@ -506,16 +464,6 @@ fn mark_within_reach(labelled: &[bool], grid: PatchGrid, reach: Reach, marked: &
     }
 }
 
-/// Weights exp(cosine / temperature), scaled to sum to 1. `matches` are in order, the best first.
-fn weigh<'m>(matches: impl Iterator<Item = &'m Match>, temperature: f32, weights: &mut Vec<f32>) {
-    let mut cosines = matches.map(|m| m.cosine).peekable();
-    weights.clear();
-    let Some(best) = cosines.peek().copied() else { return };
-    weights.extend(cosines.map(|cosine| ((cosine - best) / temperature).exp()));
-    let sum: f32 = weights.iter().sum();
-    weights.iter_mut().for_each(|w| *w /= sum);
-}
-
 /// The rule for a single reference frame as it is defined, for tests and benchmarks: labels of `query` from
 /// `memory`, the reference frame first, each (embeddings, labels).
 pub fn oracle(config: &PropagateConfig, query: &Features, memory: &[(&Features, &LabelField)]) -> LabelField {
@@ -526,7 +474,7 @@ pub fn oracle(config: &PropagateConfig, query: &Features, memory: &[(&Features, 
     field.data.fill(0.0);
     let mut weights = Vec::new();
     for (patch, row) in field.data.chunks_exact_mut(memory[0].1.instances + 1).enumerate() {
-        weigh(matches.found(patch), config.temperature, &mut weights);
+        affinity::weigh(matches.found(patch), config.temperature, &mut weights);
         for (m, w) in matches.found(patch).zip(&weights) {
             let labels = memory[m.frame as usize].1.row(m.patch as usize);
             row.iter_mut().zip(labels).for_each(|(v, label)| *v += w * label);

@@ -1,6 +1,7 @@
 //! Labels from frame to frame, by nearest neighbours among patch embeddings.
 
 pub mod affinity;
+pub mod exemplars;
 pub mod memory;
 pub mod refine;
 pub mod seed;

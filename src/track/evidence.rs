@@ -5,9 +5,9 @@
 pub struct Evidence {
     /// How undivided its patches are, in [0, 1]: their labels' mean, weighted by the labels themselves.
     pub label_mass: f32,
-    /// Mean over its patches of the cosine to the most similar patch of the object in its reference frame.
+    /// Mean over its patches of the cosine to the most similar of the object's exemplars.
     pub similarity: f32,
-    /// How much higher that is than the cosine to the most similar patch of the reference frame's background.
+    /// How much higher that is than the cosine to the most similar exemplar of what is not the object.
     pub margin: f32,
     /// Its patches, over the patches that it had in its reference frame.
     pub size_ratio: f32,

@@ -100,6 +100,11 @@ impl Life {
         (self.state, self.reason) = (state, reason);
     }
 
+    /// Whether it has been seen in so many frames in a row, the last of them this one.
+    pub fn is_settled(&self, frames: u64) -> bool {
+        self.seen_in_a_row >= frames && self.state == TrackState::Tracked
+    }
+
     /// The camera gives no frames: nothing is known of the object.
     pub fn camera_lost(&mut self, time: f64) {
         if self.state != TrackState::Removed {

@@ -30,6 +30,8 @@ pub struct Session {
     refiner: Refiner,
     /// The object that was looked for last; ids only grow.
     sought: Option<TrackId>,
+    /// The object that was learnt from last.
+    studied: Option<TrackId>,
 }
 
 /// A tagged object.
@@ -64,7 +66,7 @@ pub enum TagError {
 
 /// How fast the velocity follows what is seen, a frame.
 const VELOCITY_RATE: f64 = 0.4;
-/// Patches of an object that are compared with its reference, at most and at least, and those of all objects
+/// Patches of an object that are compared with its exemplars, at most and at least, and those of all objects
 /// together: so many objects cost no more than some.
 const SAMPLES: RangeInclusive<usize> = 8..=32;
 const SAMPLES_OF_ALL: usize = 256;
@@ -74,6 +76,12 @@ const SOUGHT: usize = 2;
 const REACQUIRE_SCORE: f32 = 0.5;
 /// ... and have this fraction of the reference's patches.
 const REACQUIRE_SIZE: f32 = 0.3;
+/// What an object looks like is learnt where it scores at least this ...
+const SURE: f32 = 0.8;
+/// ... has these parts of the patches that it had when it was tagged ...
+const SURE_SIZE: RangeInclusive<f32> = 0.5..=2.0;
+/// ... and has been seen in so many frames in a row.
+const SETTLED: u64 = 5;
 
 impl Session {
     pub fn new(propagate: PropagateConfig, track: TrackConfig, grid: PatchGrid, dim: usize) -> Session {
@@ -87,6 +95,7 @@ impl Session {
             upsampler: Upsampler::default(),
             refiner: Refiner::default(),
             sought: None,
+            studied: None,
         }
     }
 
@@ -155,6 +164,7 @@ impl Session {
                 self.memory.forget_context(key(object.id));
             }
         }
+        self.study(&evidence);
         let tracks: Vec<Track> = self.departed.drain(..).chain(self.objects.iter().map(Object::track)).collect();
         let memory = &mut self.memory;
         self.objects.retain(|object| {
@@ -323,6 +333,21 @@ impl Session {
             i.is_some_and(|i| self.look_everywhere(i))
         };
         unseen.into_iter().filter(is_found).collect()
+    }
+
+    /// Learns what one of the objects that are surely seen looks like now, and what is not it, each in its turn.
+    fn study(&mut self, evidence: &[Evidence]) {
+        let is_sure = |(object, evidence): (&Object, &Evidence)| {
+            let whole = SURE_SIZE.contains(&evidence.size_ratio);
+            let sure = object.score >= SURE && whole && object.life.is_settled(SETTLED);
+            sure.then_some(object.id)
+        };
+        let sure: Vec<TrackId> = self.objects.iter().zip(evidence).filter_map(is_sure).collect();
+        let next = sure.iter().find(|id| Some(**id) > self.studied).or(sure.first()).copied();
+        if let Some(id) = next {
+            self.memory.study(key(id));
+            self.studied = next;
+        }
     }
 
     /// Looks for object `i` everywhere in the newest frame, and takes it up where it is found.

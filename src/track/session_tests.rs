@@ -219,6 +219,41 @@ fn an_object_behind_another_keeps_its_identity() {
     assert!((last.bounds.unwrap()[0] - 320.0).abs() < 24.0, "{last:?}");
 }
 
+/// A block of 5x5 patches, each for the greater part of another kind and for the rest as the object of kind 1 is.
+fn cover(features: &mut Features, row: isize, col: isize) {
+    let [object, other] = [1, 9].map(|kind| frame(0, &[(kind, 5, 5)]));
+    for (y, x) in (0..25).map(|i| (i / 5, i % 5)) {
+        let (y, x) = (row + y, col + x);
+        if (0..GRID.rows as isize).contains(&y) && (0..GRID.cols as isize).contains(&x) {
+            let patch = (y * GRID.cols as isize + x) as usize;
+            let from = (5 + y.rem_euclid(3)) as usize * GRID.cols + (5 + x.rem_euclid(3)) as usize;
+            let mixed = object.row(from).iter().zip(other.row(from)).map(|(a, b)| 0.7 * a + 0.75 * b);
+            features.data[patch * DIM..][..DIM].iter_mut().zip(mixed).for_each(|(v, mixed)| *v = mixed);
+        }
+    }
+    features.normalise();
+}
+
+#[test]
+fn what_hides_an_object_is_not_taken_for_it_though_it_looks_much_like_it() {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 6, 12)]));
+    session.tag(&pixels(6, 12), None, TrackId(1), "cup".into()).unwrap();
+    // It comes from the left in 20 frames, and stays before the object for 30.
+    for seq in 1..60 {
+        let mut features = frame(seq, &[(1, 6, 12)]);
+        if seq < 50 {
+            cover(&mut features, 5, (-5 + 16 * seq.min(20) as isize / 20).min(11));
+        }
+        let track = &session.step(&meta(seq), &features).tracks[0];
+        if (23..50).contains(&seq) {
+            assert!(track.mask.is_none() && track.state != TrackState::Tracked, "{seq}: {track:?}");
+        } else if seq < 12 || seq > 52 {
+            assert_eq!(track.state == TrackState::Tracked, seq > 2, "{seq}: {track:?}");
+        }
+    }
+}
+
 #[test]
 fn an_end_is_told_once() {
     let mut session = session();

@@ -182,6 +182,16 @@ pub fn contrast(
     inside.data.iter().zip(&outside.data).map(|(a, b)| (a.cosine.max(-1.0), b.cosine.max(-1.0))).collect()
 }
 
+/// Weights exp(cosine / temperature), scaled to sum to 1. `matches` are in order, the best first.
+pub fn weigh<'m>(matches: impl Iterator<Item = &'m Match>, temperature: f32, weights: &mut Vec<f32>) {
+    let mut cosines = matches.map(|m| m.cosine).peekable();
+    weights.clear();
+    let Some(best) = cosines.peek().copied() else { return };
+    weights.extend(cosines.map(|cosine| ((cosine - best) / temperature).exp()));
+    let sum: f32 = weights.iter().sum();
+    weights.iter_mut().for_each(|w| *w /= sum);
+}
+
 /// Strikes from `candidates`, (rows * cols), the patches of `keys` whose matches would stay as they are if those of
 /// `offered` were offered to them: those that are surely less similar to each than to the least of their matches.
 pub fn keep_improvable(kernel: &dyn Kernel, offered: &Tiles, keys: &Keys, matches: &Matches, candidates: &mut [bool]) {

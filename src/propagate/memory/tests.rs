@@ -37,7 +37,7 @@ fn what_is_found_again_is_traced_back_by_the_rule() {
     frames[1..].iter().for_each(|frame| memory.step(frame));
     // Of so large an object nothing is left out.
     let found: Vec<f32> = seed_labels(grid, 2).iter().map(|label| (2.0 * label).ceil()).collect();
-    assert!(found.iter().sum::<f32>() * SPREAD as f32 >= grid.len() as f32);
+    assert!(found.iter().sum::<f32>() * recognise::SPREAD as f32 >= grid.len() as f32);
     memory.take_up(ObjectKey(1), &found);
     let newest =
         LabelField { grid, instances: 1, data: found.iter().flat_map(|label| [1.0 - label, *label]).collect() };
