@@ -18,7 +18,7 @@ use tagalong::pipeline::Prepared;
 use tagalong::serve::client::{ControlClient, Event, TracksClient};
 use tagalong::serve::wire::{ServerLine, Subscribe, Tracks};
 use tagalong::serve::{Activated, Hello, Server, Sink};
-use tagalong::state::TrackIds;
+use tagalong::state::State;
 use tagalong::track::Session;
 use tagalong::types::{
     Features, FrameMeta, InputTensor, PatchGrid, PixelBuf, PixelFormat, Seed, Timestamp, TrackId, TrackReport,
@@ -103,8 +103,8 @@ fn run(format: &str, folder: &Path) -> Vec<Measured> {
     config.camera = vec![camera(format)];
     config.serve.directory = folder.into();
     let serve = config.serve.clone();
-    let ids = TrackIds::ephemeral();
-    let prepared = Prepared::new(config, None, backbone(), GRID, ids, Heart::default);
+    let state = State::ephemeral();
+    let prepared = Prepared::new(config, None, backbone(), GRID, state, Heart::default);
     let daemon = prepared.daemon();
     let hello = Hello::new("benchmark", daemon.boot_id(), Vec::new());
     let server = Server::start(&serve, hello, daemon, Activated::default()).expect("the server starts");
@@ -123,7 +123,7 @@ fn run(format: &str, folder: &Path) -> Vec<Measured> {
         if !tagged {
             for seed in boxes(report.seq) {
                 // What has moved on, or is hidden, is not tagged.
-                let _ = control.tag(None, seed, None, Some(report.seq));
+                let _ = control.tag(None, seed, None, Some(report.seq), false);
             }
             tagged = true;
         }

@@ -8,13 +8,22 @@ use std::process::{Command, Output, Stdio};
 mod davis_scene;
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 30] = [
+const COMMANDS: [&[&str]; 39] = [
     &[],
     &["run"],
     &["demo"],
     &["check"],
     &["watch"],
     &["tag"],
+    &["gallery"],
+    &["gallery", "list"],
+    &["gallery", "show"],
+    &["gallery", "save"],
+    &["gallery", "rename"],
+    &["gallery", "merge"],
+    &["gallery", "forget"],
+    &["gallery", "export"],
+    &["gallery", "import"],
     &["untag"],
     &["rename"],
     &["reset"],

@@ -97,6 +97,18 @@ impl Daemon {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
+    /// Kills it, and starts another on what it left behind.
+    fn restart(mut self) -> Daemon {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        self.end();
+        self.succeed()
+    }
+
+    /// Starts another on what one that has ended left behind.
+    fn succeed(mut self) -> Daemon {
+        Daemon::start_in(std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()))
+    }
+
     fn end(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -414,6 +426,56 @@ fn a_replay_gives_the_same_bytes_every_time() {
     assert!(first == replay(), "two runs differ");
 }
 
+/// Waits until `name` is tracked without a tag, and lies where the scene's object `number` is.
+fn wait_until_recognised(daemon: &mut Daemon, number: usize, name: &str) -> Track {
+    let mut client = daemon.tracks();
+    daemon.wait_for("a recognised object", |_| {
+        let report = next(&mut client, "scene");
+        let track = report.tracks.iter().find(|track| track.name == name && track.state == TrackState::Tracked)?;
+        (overlap(&report, track, number) > 0.5).then(|| track.clone())
+    })
+}
+
+#[test]
+fn what_is_saved_is_recognised_after_a_kill_and_elsewhere() {
+    let mut daemon = Daemon::start(SCENE);
+    tag(&mut daemon, "scene", 1, "cup");
+    daemon.good(&["gallery", "save", "1"]);
+    let (code, _, errors) = daemon.run(&["gallery", "save", "1"]);
+    assert!(code == 65 && errors.contains("has a \"cup\" already"), "{code} {errors}");
+    let mut daemon = daemon.restart();
+    let track = wait_until_recognised(&mut daemon, 1, "cup");
+    assert_eq!(track.id.0, 1, "it goes on under its id");
+
+    daemon.good(&["gallery", "rename", "cup", "blue cup"]);
+    assert!(daemon.good(&["list"]).contains("blue cup"));
+    let shown = daemon.json(&["gallery", "show", "blue cup", "--json"]);
+    assert_eq!((&shown["tracks"]["scene"], &shown["problem"]), (&1.into(), &Value::Null), "{shown}");
+    let file = daemon.folder.path().join("cup.safetensors");
+    let file = file.to_str().unwrap();
+    daemon.good(&["gallery", "export", "blue cup", file]);
+    daemon.good(&["gallery", "forget", "blue cup"]);
+    assert!(daemon.good(&["gallery", "list"]).contains("empty"));
+    let (code, _, errors) = daemon.run(&["tag", "--gallery", "blue cup"]);
+    assert!(code == 65 && errors.contains("nothing called \"blue cup\""), "{code} {errors}");
+
+    // Another daemon, to which it is new.
+    let mut other = Daemon::start(SCENE);
+    other.good(&["gallery", "import", file, "--name", "imported"]);
+    wait_until_recognised(&mut other, 1, "imported");
+    // A file that was garbled is told, and nothing else is the worse for it.
+    let kept = other.folder.path().join("state/gallery/0001.safetensors");
+    let whole = fs::read(&kept).unwrap();
+    fs::write(&kept, &whole[..whole.len() / 2]).unwrap();
+    let other = other.restart();
+    assert!(other.good(&["gallery", "list"]).contains("no whole safetensors file"), "{}", other.log());
+    assert!(other.log().contains("0001.safetensors: not used, and left as it is"), "{}", other.log());
+    assert_eq!(other.run(&["gallery", "import", "/dev/null"]).0, 65);
+    assert_eq!(other.run(&["gallery", "import", "/nowhere"]).0, 66);
+    other.good(&["gallery", "forget", "0001.safetensors"]);
+    assert!(!kept.exists());
+}
+
 #[test]
 fn after_a_kill_the_next_daemon_takes_over_and_gives_new_ids() {
     let mut daemon = Daemon::start(SCENE);
@@ -423,8 +485,7 @@ fn after_a_kill_the_next_daemon_takes_over_and_gives_new_ids() {
     let left: Vec<PathBuf> =
         fs::read_dir(daemon.folder.path().join("sockets")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left.len(), 2, "a kill leaves the sockets: {left:?}");
-    let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
-    let mut daemon = Daemon::start_in(folder);
+    let mut daemon = daemon.succeed();
     let tagged = tag(&mut daemon, "scene", 1, "cup");
     assert!(tagged["track"]["id"].as_u64() > Some(1), "{tagged}");
     // Another daemon on the same sockets is refused, and disturbs nobody.

@@ -14,7 +14,7 @@ use tagalong::model::vit::Hints;
 use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
 use tagalong::serve::{Controller, Sink};
-use tagalong::state::TrackIds;
+use tagalong::state::State;
 use tagalong::types::{Command, Features, InputTensor, PatchGrid, PixelBuf, PixelFormat};
 
 /// A small DINOv2 with patches of 14 pixels, exported for these input sizes.
@@ -136,6 +136,7 @@ fn a_reload_changes_the_density_of_a_running_daemon() {
         name: "rows".into(),
         family: "test".into(),
         sha256: String::new(),
+        features: String::new(),
         grids: vec![grid, grid.scaled(0.5)],
         dim: 4,
         mean: [0.0; 3],
@@ -145,7 +146,7 @@ fn a_reload_changes_the_density_of_a_running_daemon() {
     };
     let rows = Arc::new(AtomicUsize::new(0));
     let backbone = Box::new(Rows { spec, rows: rows.clone() });
-    let prepared = Prepared::new(config, Some(file.clone()), backbone, grid, TrackIds::ephemeral(), Heart::default);
+    let prepared = Prepared::new(config, Some(file.clone()), backbone, grid, State::ephemeral(), Heart::default);
     let daemon = prepared.daemon();
     let running = prepared.start(Vec::<Box<dyn Sink>>::new);
     let wait = |expected: usize| {

@@ -189,6 +189,7 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         name: "small".into(),
         family: "test".into(),
         sha256: String::new(),
+        features: String::new(),
         grids: grids.to_vec(),
         dim: 0,
         mean: [0.5; 3],

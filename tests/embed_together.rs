@@ -13,7 +13,7 @@ use tagalong::model::vit::Hints;
 use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
 use tagalong::serve::{Sink, SinkError};
-use tagalong::state::TrackIds;
+use tagalong::state::State;
 use tagalong::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, TrackReport};
 
 const SIZES: [[usize; 2]; 2] = [[70, 98], [42, 56]];
@@ -149,6 +149,7 @@ fn two_cameras(together: bool, reuse: f32) -> (Vec<usize>, [usize; 2]) {
         name: "counting".into(),
         family: "test".into(),
         sha256: String::new(),
+        features: String::new(),
         grids: vec![grid],
         dim: 4,
         mean: [0.0; 3],
@@ -158,7 +159,7 @@ fn two_cameras(together: bool, reuse: f32) -> (Vec<usize>, [usize; 2]) {
     };
     let ((counts, counted), (sender, reports)) = (unbounded(), unbounded());
     let backbone = Box::new(Counting { spec, counts });
-    let prepared = Prepared::new(config, None, backbone, grid, TrackIds::ephemeral(), Heart::default);
+    let prepared = Prepared::new(config, None, backbone, grid, State::ephemeral(), Heart::default);
     let pipeline = prepared.start(|| vec![Box::new(Pass(sender.clone())) as Box<dyn Sink>]);
     // From when both are there.
     let (mut reported, mut begun) = ([0; 2], [false; 2]);

@@ -10,7 +10,7 @@ use tagalong::embed::{Backbone, BackboneSpec, EmbedError};
 use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
 use tagalong::serve::{Activated, Controller, Hello, Server, Sink, SinkError};
-use tagalong::state::TrackIds;
+use tagalong::state::State;
 use tagalong::stats::resident_bytes;
 use tagalong::types::{Command, Features, InputTensor, PatchGrid, Seed, TrackReport};
 
@@ -72,6 +72,7 @@ fn memory_is_flat_over_ten_thousand_frames() {
         name: "means".into(),
         family: "test".into(),
         sha256: String::new(),
+        features: String::new(),
         grids: vec![grid],
         dim: 4,
         mean: [0.0; 3],
@@ -79,7 +80,7 @@ fn memory_is_flat_over_ten_thousand_frames() {
         kernel: None,
         probe_cosine: 1.0,
     };
-    let prepared = Prepared::new(config, None, Box::new(Means(spec)), grid, TrackIds::ephemeral(), Heart::default);
+    let prepared = Prepared::new(config, None, Box::new(Means(spec)), grid, State::ephemeral(), Heart::default);
     let daemon = prepared.daemon();
     let hello = Hello::new("test", daemon.boot_id(), Vec::new());
     let server = Server::start(&serve, hello, daemon.clone(), Activated::default()).unwrap();
@@ -100,7 +101,7 @@ fn memory_is_flat_over_ten_thousand_frames() {
     wait_for(10);
     for corner in [20.0, 60.0, 100.0] {
         let seed = Seed::Box([corner, corner / 2.0, 32.0, 32.0]);
-        daemon.execute(Command::Tag { camera: None, seed, name: None, seq: None }).unwrap();
+        daemon.execute(Command::Tag { camera: None, seed, name: None, seq: None, save: false }).unwrap();
     }
     wait_for(1_000);
     let before = resident_bytes();

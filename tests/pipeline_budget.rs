@@ -11,7 +11,7 @@ use tagalong::embed::{Backbone, BackboneSpec, EmbedError};
 use tagalong::notify::Heart;
 use tagalong::pipeline::{Daemon, Pipeline, Prepared};
 use tagalong::serve::{Controller, Sink, SinkError};
-use tagalong::state::TrackIds;
+use tagalong::state::State;
 use tagalong::types::command::{BudgetReason, BudgetStatus};
 use tagalong::types::{Command, Features, InputTensor, PatchGrid, Seed, TrackReport};
 
@@ -98,6 +98,7 @@ impl Running {
             name: "slow".into(),
             family: "test".into(),
             sha256: String::new(),
+            features: String::new(),
             grids: GRIDS.to_vec(),
             dim: 4,
             mean: [0.0; 3],
@@ -108,7 +109,7 @@ impl Running {
         let patch_us = Arc::new(AtomicU64::new(10));
         let backbone = Box::new(Slow { spec, patch_us: patch_us.clone(), computes });
         let path = Some(file.clone());
-        let prepared = Prepared::new(config, path, backbone, GRIDS[0], TrackIds::ephemeral(), Heart::default);
+        let prepared = Prepared::new(config, path, backbone, GRIDS[0], State::ephemeral(), Heart::default);
         let daemon = prepared.daemon();
         let (sender, reports) = unbounded();
         let pipeline = prepared.start(|| vec![Box::new(Pass(sender.clone())) as Box<dyn Sink>]);
@@ -142,7 +143,7 @@ fn a_missed_rate_lowers_the_input_and_tracks_go_on() {
     assert_eq!((status.reason, status.cpu_share), (BudgetReason::Start, None));
     let seed = Seed::Box([20.0, 20.0, 60.0, 60.0]);
     let name = Some("cup".to_owned());
-    running.daemon.execute(Command::Tag { camera: None, seed, name, seq: None }).unwrap();
+    running.daemon.execute(Command::Tag { camera: None, seed, name, seq: None, save: false }).unwrap();
 
     // 12 frames a second at the full size; the next one cannot be used; 40 at the one after that.
     running.patch_us.store(420, Relaxed);

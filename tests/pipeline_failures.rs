@@ -11,7 +11,7 @@ use tagalong::embed::{Backbone, BackboneSpec, EmbedError};
 use tagalong::notify::Watchdog;
 use tagalong::pipeline::{Daemon, Prepared};
 use tagalong::serve::{Controller, Sink, SinkError};
-use tagalong::state::TrackIds;
+use tagalong::state::State;
 use tagalong::types::command::ErrorCode;
 use tagalong::types::{Command, Features, InputTensor, PatchGrid, Seed, TrackReport, TrackState};
 
@@ -89,6 +89,7 @@ fn frames_that_cannot_be_embedded_are_told_as_a_loss_and_counted() {
         name: "moody".into(),
         family: "test".into(),
         sha256: String::new(),
+        features: String::new(),
         grids: vec![grid],
         dim: 4,
         mean: [0.0; 3],
@@ -99,13 +100,13 @@ fn frames_that_cannot_be_embedded_are_told_as_a_loss_and_counted() {
     let (fails, limit) = (Arc::new(AtomicBool::new(false)), Duration::from_secs(4));
     let mut watchdog = Watchdog::new(limit, Instant::now());
     let backbone = Box::new(Moody { spec, fails: fails.clone() });
-    let prepared = Prepared::new(config, None, backbone, grid, TrackIds::ephemeral(), || watchdog.add_heart());
+    let prepared = Prepared::new(config, None, backbone, grid, State::ephemeral(), || watchdog.add_heart());
     let daemon = prepared.daemon();
     let (sender, reports) = unbounded();
     let running = prepared.start(|| vec![Box::new(Pass(sender.clone())) as Box<dyn Sink>]);
     let tag = || {
         let seed = Seed::Box([20.0, 20.0, 40.0, 40.0]);
-        daemon.execute(Command::Tag { camera: None, seed, name: None, seq: None })
+        daemon.execute(Command::Tag { camera: None, seed, name: None, seq: None, save: false })
     };
     next(&reports, |report| report.seq >= 3);
     tag().unwrap();

@@ -60,7 +60,12 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
     let camera = Some("front".to_owned());
     let command = |command: Command| keys(&value(&ClientLine::command(id.clone(), &command)));
     let answer = |answer: Answer| value(&AnswerLine { id: id.clone(), command: "x".into(), answer });
-    let tag = |seed| command(Command::Tag { camera: camera.clone(), seed, name: Some("n".into()), seq: Some(1) });
+    let tag =
+        |seed| command(Command::Tag { camera: camera.clone(), seed, name: Some("n".into()), seq: Some(1), save: true });
+    let recognise = command(Command::Recognise { camera: camera.clone(), name: "n".into() });
+    let name = || "n".to_owned();
+    let gallery = answer(Answer::Gallery { gallery: vec![known()] });
+    let exported = answer(Answer::Exported { name: name(), object_base64: String::new() });
     let seeds = [Seed::Box([0.0; 4]), Seed::Point([0.0; 2]), Seed::Mask(Mask::empty(1, 1))];
     let tagged = answer(Answer::Tagged { camera: "front".into(), seq: 1, track: full.tracks[0].clone() });
     let listed = answer(Answer::Listed { tracks: vec![listed()] });
@@ -86,7 +91,7 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
         ("gap", keys(&value(&ServerLine::Gap(Gap { dropped: 1 })))),
         ("answer", BTreeSet::from(["class".into(), "id".into(), "command".into()])),
         ("error", keys(&value(&ServerLine::Error(error)))),
-        ("tag", seeds.into_iter().flat_map(tag).collect()),
+        ("tag", seeds.into_iter().flat_map(tag).chain(recognise).collect()),
         ("tag, answered", own(&tagged)),
         ("untag", command(Command::Untag { id: TrackId(1) })),
         ("untag, answered", own(&removed)),
@@ -108,6 +113,16 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
         ("snapshot, answered", own(&snapshot)),
         ("reload", command(Command::Reload)),
         ("reload, answered", own(&reloaded)),
+        ("save", command(Command::Save { id: TrackId(1), name: Some(name()) })),
+        ("gallery", command(Command::Gallery)),
+        ("gallery, answered", own(&gallery)),
+        ("gallery, answered: gallery", keys(&gallery["gallery"][0])),
+        ("gallery_rename", command(Command::GalleryRename { name: name(), to: name() })),
+        ("gallery_merge", command(Command::GalleryMerge { name: name(), into: name() })),
+        ("gallery_forget", command(Command::GalleryForget { name: name() })),
+        ("gallery_export", command(Command::GalleryExport { name: name() })),
+        ("gallery_export, answered", own(&exported)),
+        ("gallery_import", command(Command::GalleryImport { object: vec![], name: Some(name()) })),
     ])
 }
 
@@ -153,10 +168,10 @@ fn every_code_state_and_reason_is_documented() {
         match reason {
             Reason::Tagged | Reason::Confirmed | Reason::Shrunk | Reason::Unseen | Reason::LeftView => {}
             Reason::Seen | Reason::Reacquired | Reason::TimedOut | Reason::Untagged => {}
-            Reason::Reset | Reason::CameraLost => {}
+            Reason::Reset | Reason::CameraLost | Reason::Recognised | Reason::Ambiguous => {}
         }
     }
-    assert_eq!(reasons.len(), 11);
+    assert_eq!(reasons.len(), 13);
     let budget = rows("status, answered: budget", "reason");
     for reason in budget {
         match serde_json::from_value(Value::String(reason.clone())).unwrap() {
@@ -205,7 +220,7 @@ fn what_a_newer_daemon_adds_is_passed_over() {
 
 #[test]
 fn the_limits_in_the_document_are_those_of_the_code() {
-    for number in [MAX_LINE_IN, MAX_LINE_OUT] {
+    for number in [MAX_LINE_IN, MAX_COMMAND_IN, MAX_LINE_OUT] {
         let (high, low) = (number / 1000, number % 1000);
         let text = if high >= 1000 {
             format!("{},{:03},{low:03}", high / 1000, high % 1000)

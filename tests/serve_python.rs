@@ -63,6 +63,16 @@ with Control() as control:
     assert control.tag(point=(20, 30)).track.box == (15, 25, 10, 10)
     rows = [[0] * 8, [0, 0, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0], [0] * 8]
     assert control.tag(mask=encode_rle(rows)).track.box == (2, 1, 3, 2)
+    assert control.tag(gallery="mug").track.reason == "recognised"
+    (known,) = control.gallery()
+    assert (known.name, known.exemplars, known.tracks, known.changed_ns) == ("mug", (64, 128), {"front": 3}, 1767225660000000000)
+    assert known.problem == "it was saved with another model"
+    for done in [
+        control.save(3), control.save(3, "cup"), control.gallery_rename("mug", "cup"), control.gallery_merge("mug", "cup"),
+        control.gallery_import(b"object"), control.gallery_import(b"object", name="cup"),
+    ]:
+        assert done == [known]
+    assert control.gallery_export("mug") == b"object"
     assert control.untag(5) == [5]
     assert control.rename(5, "Tasse") is None
     assert control.reset() == [1, 2]
@@ -74,6 +84,10 @@ with Control() as control:
     assert control.reload() == Reloaded(["track.min_score"], ["model.manifest"])
     for wrong, code in [
         (lambda: control.untag(404), "track.unknown"),
+        (lambda: control.gallery_forget("hat"), "gallery.unknown"),
+        (lambda: control.gallery_rename("mug", "\n"), "tag.name_invalid"),
+        (lambda: control.tag(gallery="mug", name="cup"), "command.field_invalid"),
+        (lambda: control.tag(gallery="mug", save=True), "command.field_invalid"),
         (lambda: control.tag(), "command.field_missing"),
         (lambda: control.tag(box=(0, 0, 0, 0)), "command.field_invalid"),
         (lambda: control.rename(1, " "), "tag.name_invalid"),

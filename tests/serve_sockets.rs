@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use serve_support::*;
 use tagalong::serve::client::{ClientError, ControlClient, Event, TracksClient};
-use tagalong::serve::wire::{MAX_LINE_IN, MAX_LINE_OUT, Subscribe};
+use tagalong::serve::wire::{MAX_COMMAND_IN, MAX_LINE_IN, MAX_LINE_OUT, Subscribe};
 use tagalong::serve::{Activated, ServeError, Server, Sink, SinkError};
 use tagalong::types::report::Reason;
 use tagalong::types::{Command, Seed, TrackId, TrackState};
@@ -306,13 +306,19 @@ fn a_ten_megabyte_line_is_told_once() {
         assert_eq!(client.read()["code"], "line.not_json");
     }
     // The limit itself.
-    let mut client = fixture.control().greeted();
     let status = |length: usize| {
         let line = r#"{"class":"status","id":1,"pad":""}"#;
         line.replace("\"pad\":\"", &format!("\"pad\":\"{}", "x".repeat(length - line.len())))
     };
-    assert_eq!(client.ask(&status(MAX_LINE_IN))["class"], "answer");
-    assert_eq!(client.ask(&status(MAX_LINE_IN + 1))["code"], "line.too_long");
+    for (mut client, limit, taken) in [
+        (fixture.control().greeted(), MAX_COMMAND_IN, json!(null)),
+        (fixture.tracks().greeted(), MAX_LINE_IN, json!("line.not_allowed")),
+    ] {
+        assert_eq!(client.ask(&status(limit))["code"], taken);
+        let error = client.ask(&status(limit + 1));
+        assert_eq!(error["code"], "line.too_long");
+        assert!(error["message"].as_str().unwrap().contains(&limit.to_string()), "{error}");
+    }
 }
 
 #[test]
@@ -707,7 +713,7 @@ fn the_rust_client_speaks_to_both_sockets() {
     let fixture = Fixture::start();
     let mut control = ControlClient::connect(&fixture.path("control.sock"), PATIENCE).unwrap();
     assert_eq!(control.hello(), &hello());
-    let tagged = control.tag(None, Seed::Box([1.0, 2.0, 3.0, 4.5]), Some("mug"), Some(12)).unwrap();
+    let tagged = control.tag(None, Seed::Box([1.0, 2.0, 3.0, 4.5]), Some("mug"), Some(12), true).unwrap();
     assert_eq!((tagged.camera.as_str(), tagged.seq, tagged.track.name.as_str()), ("front", 12, "mug"));
     assert_eq!(tagged.track.bounds, Some([1.0, 2.0, 3.0, 4.5]));
     assert_eq!(control.untag(TrackId(5)).unwrap(), [TrackId(5)]);

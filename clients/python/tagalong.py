@@ -28,7 +28,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
 
 __all__ = [
-    "Control", "ListedTrack", "Reloaded", "Report", "Snapshot", "TagalongError", "Tagged", "Track", "Tracks",
+    "Control", "KnownObject", "ListedTrack", "Reloaded", "Report", "Snapshot", "TagalongError", "Tagged", "Track", "Tracks",
     "decode_rle", "encode_rle", "socket_path",
 ]
 
@@ -116,6 +116,24 @@ class ListedTrack:
     score: float
     age: int
     since_seen: int
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownObject:
+    """An object of the gallery."""
+
+    name: str
+    model: str
+    """The model whose features it is known by."""
+    exemplars: Tuple[int, int]
+    """How many patches it is known by: its own, and those of other things."""
+    tracks: Dict[str, int]
+    """Under which track id each camera knows it."""
+    saved_ns: int
+    changed_ns: int
+    """Nanoseconds since 1970: when it was saved, and last learnt from."""
+    problem: Optional[str] = None
+    """Why it cannot be used, when it cannot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,22 +294,57 @@ class Control:
         box: Optional[Sequence[float]] = None,
         point: Optional[Sequence[float]] = None,
         mask: Optional[Dict[str, Any]] = None,
+        gallery: Optional[str] = None,
         camera: Optional[str] = None,
         name: Optional[str] = None,
         seq: Optional[int] = None,
+        save: bool = False,
     ) -> Tagged:
         """Gives an object its identity: by a box (x, y, width, height) around it, a point (x, y) on it, or its
-        pixels (COCO RLE, see `encode_rle`), in pixels of the captured frame.
+        pixels (COCO RLE, see `encode_rle`), in pixels of the captured frame; or by the name of what the gallery
+        knows, where that is seen now.
 
         `camera` may be left out where there is one only. `seq` is the frame that was looked at, the newest
-        one if it is left out.
+        one if it is left out. With `save` it is put into the gallery, too.
         """
         answer = self.call(
-            "tag", camera=camera, name=name, seq=seq, mask=mask,
+            "tag", camera=camera, name=name, seq=seq, mask=mask, gallery=gallery, save=True if save else None,
             box=None if box is None else [float(value) for value in box],
             point=None if point is None else [float(value) for value in point],
         )
         return Tagged(answer["camera"], answer["seq"], _track(answer["track"]))
+
+    def save(self, track: int, name: Optional[str] = None) -> List[KnownObject]:
+        """Puts a track into the gallery, under its own name or another. Returns the gallery."""
+        return self._gallery("save", track=track, name=name)
+
+    def gallery(self) -> List[KnownObject]:
+        """What the gallery knows."""
+        return self._gallery("gallery")
+
+    def gallery_rename(self, name: str, to: str) -> List[KnownObject]:
+        """Gives what the gallery knows another name. Returns the gallery."""
+        return self._gallery("gallery_rename", name=name, to=to)
+
+    def gallery_merge(self, name: str, into: str) -> List[KnownObject]:
+        """Makes one object of two that are the same thing; `into` stays. Returns the gallery."""
+        return self._gallery("gallery_merge", name=name, into=into)
+
+    def gallery_forget(self, name: str) -> List[KnownObject]:
+        """Removes an object from the gallery. Returns the gallery."""
+        return self._gallery("gallery_forget", name=name)
+
+    def gallery_export(self, name: str) -> bytes:
+        """An object as another gallery takes it in, in the safetensors format."""
+        return base64.b64decode(self.call("gallery_export", name=name)["object_base64"])
+
+    def gallery_import(self, exported: bytes, name: Optional[str] = None) -> List[KnownObject]:
+        """Takes in what `gallery_export` gave, under its own name or another. Returns the gallery."""
+        text = base64.b64encode(exported).decode("ascii")
+        return self._gallery("gallery_import", object_base64=text, name=name)
+
+    def _gallery(self, command: str, **fields: Any) -> List[KnownObject]:
+        return [_build(KnownObject, known) for known in self.call(command, **fields)["gallery"]]
 
     def untag(self, track: int) -> List[int]:
         """Ends a track. Returns the ids of what was removed."""
@@ -487,7 +540,7 @@ def _build(kind: Type[_T], values: Dict[str, Any], **replaced: Any) -> _T:
 
 
 def _frozen(key: str, value: Any) -> Any:
-    return tuple(value) if key in ("box", "centroid", "velocity", "size") else value
+    return tuple(value) if key in ("box", "centroid", "velocity", "size", "exemplars") else value
 
 
 def _track(values: Dict[str, Any]) -> Track:

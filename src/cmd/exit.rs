@@ -147,12 +147,12 @@ fn kind_of_client(error: &ClientError) -> Kind {
 
 fn kind_of_code(code: ErrorCode) -> Kind {
     use ErrorCode::{
-        Busy, CameraAmbiguous, CameraNoFrame, ConfigInvalid, StateUnwritable, Stopping, TagFrameGone, TagTooMany,
-        TooManyClients, TooSlow,
+        Busy, CameraAmbiguous, CameraNoFrame, ConfigInvalid, GalleryNotSeen, StateUnwritable, Stopping, TagFrameGone,
+        TagTooMany, TooManyClients, TooSlow,
     };
     match code {
         CameraAmbiguous => Kind::Usage,
-        CameraNoFrame | TagFrameGone | TagTooMany | TooManyClients | TooSlow | Busy => Kind::Temporary,
+        CameraNoFrame | TagFrameGone | TagTooMany | TooManyClients | TooSlow | Busy | GalleryNotSeen => Kind::Temporary,
         Stopping => Kind::Unavailable,
         ConfigInvalid => Kind::Config,
         StateUnwritable => Kind::CantCreate,

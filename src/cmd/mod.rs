@@ -12,6 +12,7 @@ mod devices;
 mod eval;
 pub mod exit;
 mod follow;
+mod gallery;
 mod generate;
 mod list;
 mod model;
@@ -73,6 +74,7 @@ enum Command {
     Check(check::Args),
     Watch(watch::Args),
     Tag(tag::Args),
+    Gallery(gallery::Args),
     Untag(untag::Args),
     Rename(rename::Args),
     Reset(reset::Args),
@@ -102,6 +104,7 @@ impl Cli {
             Command::Check(args) => args.run(),
             Command::Watch(args) => args.run(),
             Command::Tag(args) => args.run(),
+            Command::Gallery(args) => args.run(),
             Command::Untag(args) => args.run(),
             Command::Rename(args) => args.run(),
             Command::Reset(args) => args.run(),

@@ -57,6 +57,12 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// A moment in UTC, to the second, from nanoseconds since 1970.
+pub fn moment(real_ns: u64) -> String {
+    let moment = jiff::Timestamp::from_second((real_ns / 1_000_000_000) as i64);
+    moment.map_or_else(|_| "unknown".to_owned(), |moment| moment.to_string())
+}
+
 /// Columns of text, each as wide as its widest cell, two spaces apart.
 pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| console::measure_text_width(&row[column])).max().unwrap_or(0);

@@ -15,11 +15,14 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::{Daemon, Prepared};
 use crate::serve::{Activated, Hello, HelloCamera, Server, Sink};
 use crate::shutdown::{self, Request};
-use crate::state::TrackIds;
+use crate::state::{ModelIdentity, State};
 use crate::stats::give_back_memory;
 
 /// How often the main thread looks after the watchdog, the greeting and the summary.
 const ROUND: Duration = Duration::from_millis(200);
+/// How often what was learnt of the gallery's objects is written, and how long that waits for busy cameras.
+const KEEPING: Duration = Duration::from_secs(30);
+const KEEPING_PATIENCE: Duration = Duration::from_millis(200);
 /// How long what is under way may take to flow out at the end.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -40,7 +43,9 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     backbone
         .prepare(grid.scaled(config.propagation().density))
         .map_err(|error| failure(Kind::Config, format!("presets.{}.density: {error}", config.propagate.preset)))?;
-    let ids = TrackIds::open(&config.state_dir)?;
+    let spec = backbone.spec();
+    let model = ModelIdentity { name: spec.name.clone(), features: spec.features.clone(), dim: spec.dim };
+    let state = State::open(&config.state_dir, model)?;
     log::info!(
         "model {} ({}), {}x{} patches, probe cosine {:.4}, computed by {}",
         backbone.spec().name,
@@ -53,7 +58,7 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let mut watchdog = notify::watchdog_limit().map(|limit| Watchdog::new(limit, Instant::now()));
     let hearts = || watchdog.as_mut().map(Watchdog::add_heart).unwrap_or_default();
     let serve = config.serve.clone();
-    let prepared = Prepared::new(config, file.map(Path::to_owned), backbone, grid, ids, hearts);
+    let prepared = Prepared::new(config, file.map(Path::to_owned), backbone, grid, state, hearts);
     let daemon = prepared.daemon();
     let server = Server::start(&serve, hello(&daemon), daemon.clone(), activated)?;
     let server = Arc::new(server);
@@ -65,6 +70,7 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
 
     let mut greeted = daemon.cameras();
     let mut summed_up = Instant::now();
+    let mut kept = Instant::now();
     while !daemon.ended() {
         match requests.recv_timeout(ROUND) {
             Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -78,6 +84,10 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
         if cameras != greeted {
             server.set_hello(hello(&daemon));
             greeted = cameras;
+        }
+        if kept.elapsed() >= KEEPING {
+            kept = Instant::now();
+            daemon.keep_learnt(KEEPING_PATIENCE);
         }
         let every = daemon.config().log.summary_interval_s;
         if every > 0 && summed_up.elapsed() >= Duration::from_secs(every) {
@@ -93,6 +103,7 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
 fn stop(running: Pipeline, server: Arc<Server>) -> anyhow::Result<()> {
     notify::stopping("stopping");
     log::info!("stopping");
+    running.daemon().keep_learnt(KEEPING_PATIENCE);
     let ended = running.stop(STOP_PATIENCE);
     if let Ok(server) = Arc::try_unwrap(server) {
         server.shutdown(STOP_PATIENCE);

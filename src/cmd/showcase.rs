@@ -17,7 +17,7 @@ use crate::notify::Heart;
 use crate::pipeline::{Daemon, Prepared};
 use crate::serve::{Controller, Sink, SinkError};
 use crate::shutdown::{self, Request};
-use crate::state::TrackIds;
+use crate::state::State;
 use crate::types::report::TrackReport;
 use crate::types::{Answer, Command, Mask, Seed, TrackId};
 
@@ -47,7 +47,7 @@ pub fn follow(scene: &Scene, show: &mut dyn FnMut(&TrackReport) -> anyhow::Resul
     config.camera = vec![camera];
     let backbone = embed::load(&config.model).map_err(|error| failure(Kind::Data, error))?;
     let grid = backbone.spec().grids[0];
-    let prepared = Prepared::new(config, None, backbone, grid, TrackIds::ephemeral(), Heart::default);
+    let prepared = Prepared::new(config, None, backbone, grid, State::ephemeral(), Heart::default);
     let daemon = prepared.daemon();
     let (sender, reports) = bounded(64);
     let running = prepared.start(|| vec![Box::new(ChannelSink(sender.clone())) as Box<dyn Sink>]);
@@ -94,7 +94,7 @@ fn watch(
                 let seed = Seed::Mask(mask);
                 // A frame that is not remembered any more, or an object that no patch shows enough of, has its
                 // next chance with the next frame.
-                let command = Command::Tag { camera: None, seed, name, seq: Some(report.seq) };
+                let command = Command::Tag { camera: None, seed, name, seq: Some(report.seq), save: false };
                 if let Ok(Answer::Tagged { track, .. }) = daemon.execute(command) {
                     tagged.insert(track.id, number);
                 }

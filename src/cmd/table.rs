@@ -306,6 +306,8 @@ pub fn reason_words(reason: Reason) -> &'static str {
         Reason::LeftView => "left view",
         Reason::Seen => "seen",
         Reason::Reacquired => "reacquired",
+        Reason::Recognised => "recognised",
+        Reason::Ambiguous => "ambiguous",
         Reason::TimedOut => "timed out",
         Reason::Untagged => "untagged",
         Reason::Reset => "reset",

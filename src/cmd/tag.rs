@@ -12,7 +12,7 @@ use crate::types::Answer;
 /// box is good; a point takes what looks alike around it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
-#[command(group(clap::ArgGroup::new("object").required(true).args(["bounds", "point", "mask"])))]
+#[command(group(clap::ArgGroup::new("object").required(true).args(["bounds", "point", "mask", "gallery"])))]
 pub struct Args {
     /// A rectangle around the object, in pixels
     #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse_box, allow_hyphen_values = true)]
@@ -23,9 +23,17 @@ pub struct Args {
     /// A picture of the frame's size in which everything but the object is black
     #[arg(long, value_name = "FILE.png")]
     mask: Option<std::path::PathBuf>,
+    /// The name of what the gallery knows, to be found in the picture by what it looks like
+    ///
+    /// The daemon looks for what is in the gallery of its own accord. This looks now, also for what was untagged.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "seq", "save"])]
+    gallery: Option<String>,
     /// What to call the object [default: chosen by the daemon]
     #[arg(long)]
     name: Option<String>,
+    /// Put it into the gallery, so that it is recognised later without a tag, after a restart too
+    #[arg(long)]
+    save: bool,
     /// The camera; may be left out where there is only one
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
@@ -53,20 +61,29 @@ EXAMPLES
   By a mask, in the very frame that it was drawn on:
       tagalong tag --mask cup.png --seq 4711
 
+  To be recognised whenever it appears, from now on:
+      tagalong tag --box 200,120,90,140 --name cup --save
+
   Keep the id for a script:
       id=$(tagalong tag --box 200,120,90,140 --json | jq .track.id)";
 
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
+        let camera = self.camera.as_deref();
         let pointed = match (self.bounds, self.point, self.mask) {
-            (Some(bounds), _, _) => Pointed::Box(bounds),
-            (_, Some(point), _) => Pointed::Point(point),
-            (_, _, Some(file)) => Pointed::Mask(file),
-            _ => unreachable!("clap asks for one of the three"),
+            (Some(bounds), _, _) => Some(Pointed::Box(bounds)),
+            (_, Some(point), _) => Some(Pointed::Point(point)),
+            (_, _, Some(file)) => Some(Pointed::Mask(file)),
+            _ => None,
         };
-        let seed = pointed.seed()?;
-        let mut control = self.daemon.control()?;
-        let tagged = control.tag(self.camera.as_deref(), seed, self.name.as_deref(), self.seq)?;
+        let tagged = match (pointed, &self.gallery) {
+            (Some(pointed), _) => {
+                let seed = pointed.seed()?;
+                self.daemon.control()?.tag(camera, seed, self.name.as_deref(), self.seq, self.save)?
+            }
+            (None, Some(known)) => self.daemon.control()?.recognise(camera, known)?,
+            (None, None) => unreachable!("clap asks for one of the four"),
+        };
         if self.json {
             let Tagged { camera, seq, track } = tagged;
             return out::json(&Answer::Tagged { camera, seq, track });

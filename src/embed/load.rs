@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::{MAX_ONNX, ModelFiles, hex_digest, read};
-use super::manifest::Manifest;
+use super::manifest::{DataFile, Manifest};
 use super::onnx::OnnxFile;
 use super::packed::Packed;
 use super::tract::{OutputLayout, Source, Start, TractBackbone};
@@ -124,6 +124,7 @@ fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2
         name: manifest.name.clone(),
         family: manifest.family.clone(),
         sha256: manifest.sha256.to_ascii_lowercase(),
+        features: features_digest(manifest),
         grids: sizes.iter().map(|size| grid(*size, manifest.patch)).collect(),
         dim: 0,
         mean: manifest.mean,
@@ -138,6 +139,28 @@ fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2
         transform,
     };
     (spec, layout)
+}
+
+/// What two models have in common whose embeddings can be compared.
+fn features_digest(manifest: &Manifest) -> String {
+    let Manifest { sha256, patch, mean, std, prefix_tokens, output, dropped_dimensions, weights, transform, .. } =
+        manifest;
+    let digest = |file: &Option<DataFile>| file.as_ref().map(|file| file.sha256.to_ascii_lowercase());
+    let all = format!(
+        "{:?}",
+        (
+            sha256.to_ascii_lowercase(),
+            digest(weights),
+            digest(transform),
+            patch,
+            mean,
+            std,
+            prefix_tokens,
+            output,
+            dropped_dimensions
+        )
+    );
+    hex_digest(all.as_bytes())
 }
 
 /// An ONNX file that has no manifest, and what it does not say of itself.
@@ -182,6 +205,7 @@ pub fn load_bare(model: &BareModel, runtime: Runtime) -> Result<TractBackbone, L
     let spec = BackboneSpec {
         name,
         family: "unknown".into(),
+        features: sha256.clone(),
         sha256,
         grids: sizes.iter().map(|size| grid(*size, *patch)).collect(),
         dim: 0,

@@ -80,6 +80,9 @@ pub struct BackboneSpec {
     pub family: String,
     /// Hex.
     pub sha256: String,
+    /// Hex, of all that embeddings follow from: the graph, its weights, and what is done before and after it. Those of two
+    /// models can be compared where this is the same.
+    pub features: String,
     /// The grids that the model takes, the default first.
     pub grids: Vec<PatchGrid>,
     /// Length of one embedding, dropped dimensions not counted.

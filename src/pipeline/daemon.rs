@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
 
 use super::track::{Tracker, Visit};
 use crate::clock;
@@ -15,29 +15,35 @@ use crate::notify::Heart;
 use crate::propagate::seed::SeedError;
 use crate::serve::Controller;
 use crate::snapshot;
-use crate::state::TrackIds;
+use crate::state::{Gallery, State, TrackIds};
 use crate::stats::{CameraState, CameraStats, resident_bytes};
 use crate::track::{Session, TagError};
 use crate::types::command::{BudgetStatus, ClientStatus, ErrorCode, ModelStatus, Status};
-use crate::types::report::TrackId;
-use crate::types::{Answer, Command, CommandError, Seed};
+use crate::types::report::{Track, TrackId};
+use crate::types::{Answer, Command, CommandError, Exemplars, Seed};
 
 /// How long a command waits for the thread that it visits.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One camera, as seen by whoever commands it.
 pub(super) struct Camera {
     pub(super) name: String,
-    visits: Sender<Visit>,
+    pub(super) visits: Sender<Visit>,
     pub(super) stats: Arc<CameraStats>,
     /// Beats with each report, for the watchdog.
     pub(super) heart: Heart,
 }
 
+/// What a camera's session has learnt of objects of the gallery.
+pub(super) type Learnt = (String, Vec<(TrackId, Exemplars)>);
+
 /// The daemon's handle: carries out commands, and tells how it is.
 pub struct Daemon {
     pub(super) cameras: Vec<Camera>,
     ids: TrackIds,
+    pub(super) gallery: Mutex<Gallery>,
+    /// What sessions tell of what they have learnt.
+    pub(super) learnt: (Sender<Learnt>, Receiver<Learnt>),
     model: ModelStatus,
     boot_id: String,
     started: Instant,
@@ -58,7 +64,7 @@ impl Daemon {
         config: Config,
         config_path: Option<PathBuf>,
         model: &BackboneSpec,
-        ids: TrackIds,
+        state: State,
         mut hearts: impl FnMut() -> Heart,
     ) -> (Daemon, Vec<Receiver<Visit>>) {
         let now = Instant::now();
@@ -71,7 +77,9 @@ impl Daemon {
         }
         let daemon = Daemon {
             cameras,
-            ids,
+            ids: state.ids,
+            gallery: Mutex::new(state.gallery),
+            learnt: unbounded(),
             model: model_status(model),
             boot_id: boot_id(),
             started: now,
@@ -219,7 +227,7 @@ impl Daemon {
     }
 
     /// Lets `act` have the camera's tracker between two frames.
-    fn visit<T: Send + 'static>(
+    pub(super) fn visit<T: Send + 'static>(
         &self,
         camera: &Camera,
         act: impl FnOnce(&mut Tracker) -> T + Send + 'static,
@@ -254,22 +262,50 @@ impl Daemon {
         seed: Seed,
         name: Option<String>,
         seq: Option<u64>,
+        save: bool,
     ) -> Result<Answer, CommandError> {
-        let camera = self.camera(camera)?;
-        if let CameraState::Lost(problem) = camera.stats.state() {
-            let message = format!("camera {} is lost ({problem}): there is no frame to tag on", camera.name);
-            return Err(CommandError::new(ErrorCode::CameraNoFrame, message));
+        let camera = self.camera_with_frames(camera)?;
+        if let Some(name) = name.as_deref().filter(|_| save) {
+            self.gallery().check_free(name)?;
         }
-        let id = self.ids.give().map_err(|error| CommandError::new(ErrorCode::StateUnwritable, error.to_string()))?;
+        let id = self.give_id()?;
         let name = name.unwrap_or_else(|| format!("object-{id}"));
-        let tagged = self.visit(camera, move |tracker| {
-            let track = tracker.session.tag(&seed, seq, id, name)?;
+        let answer = self.begin(camera, move |session| session.tag(&seed, seq, id, name))?;
+        if save {
+            self.save(id, None)?;
+        }
+        Ok(answer)
+    }
+
+    /// Lets `begin` make a track in the newest frame of a camera.
+    pub(super) fn begin(
+        &self,
+        camera: &Camera,
+        begin: impl FnOnce(&mut Session) -> Result<Track, TagError> + Send + 'static,
+    ) -> Result<Answer, CommandError> {
+        let begun = self.visit(camera, move |tracker| {
+            let track = begin(&mut tracker.session)?;
             let seq = tracker.report.as_ref().map_or(0, |report| report.seq);
             Ok((seq, track))
         })?;
-        let (seq, track) = tagged.map_err(|error: TagError| CommandError::new(tag_code(&error), error.to_string()))?;
+        let (seq, track) = begun.map_err(|error: TagError| CommandError::new(tag_code(&error), error.to_string()))?;
         log::info!("camera {}: tagged {} as track {}", camera.name, track.name, track.id);
         Ok(Answer::Tagged { camera: camera.name.clone(), seq, track })
+    }
+
+    pub(super) fn camera_with_frames(&self, name: Option<&str>) -> Result<&Camera, CommandError> {
+        let camera = self.camera(name)?;
+        match camera.stats.state() {
+            CameraState::Lost(problem) => {
+                let message = format!("camera {} is lost ({problem}): there is no frame to tag on", camera.name);
+                Err(CommandError::new(ErrorCode::CameraNoFrame, message))
+            }
+            _ => Ok(camera),
+        }
+    }
+
+    pub(super) fn give_id(&self) -> Result<TrackId, CommandError> {
+        self.ids.give().map_err(|error| CommandError::new(ErrorCode::StateUnwritable, error.to_string()))
     }
 
     /// Lets `act` try each camera's session in turn, until one knows the track.
@@ -289,14 +325,22 @@ impl Daemon {
                 return Ok(());
             }
         }
-        Err(CommandError::new(ErrorCode::TrackUnknown, format!("there is no track {id}; `list` tells those there are")))
+        Err(CommandError::new(ErrorCode::TrackUnknown, no_track(id)))
     }
 }
 
 impl Controller for Daemon {
     fn execute(&self, command: Command) -> Result<Answer, CommandError> {
         match command {
-            Command::Tag { camera, seed, name, seq } => self.tag(camera.as_deref(), seed, name, seq),
+            Command::Tag { camera, seed, name, seq, save } => self.tag(camera.as_deref(), seed, name, seq, save),
+            Command::Recognise { camera, name } => self.recognise(camera.as_deref(), &name),
+            Command::Save { id, name } => self.save(id, name),
+            Command::Gallery
+            | Command::GalleryRename { .. }
+            | Command::GalleryMerge { .. }
+            | Command::GalleryForget { .. }
+            | Command::GalleryExport { .. }
+            | Command::GalleryImport { .. } => self.change_gallery(command),
             Command::Untag { id } => {
                 self.of_track(id, move |session| session.untag(id))?;
                 Ok(Answer::Removed { removed: vec![id] })
@@ -360,11 +404,16 @@ fn boot_id() -> String {
     format!("{:x}-{:x}-{:x}", now.real_ns, now.mono_ns, std::process::id())
 }
 
+pub(super) fn no_track(id: TrackId) -> String {
+    format!("there is no track {id}; `list` tells those there are")
+}
+
 fn tag_code(error: &TagError) -> ErrorCode {
     match error {
         TagError::NoFrame => ErrorCode::CameraNoFrame,
         TagError::FrameGone { .. } => ErrorCode::TagFrameGone,
         TagError::TooMany { .. } => ErrorCode::TagTooMany,
+        TagError::NotSeen { .. } => ErrorCode::GalleryNotSeen,
         TagError::Seed(SeedError::Size { .. }) => ErrorCode::FieldInvalid,
         TagError::Seed(_) => ErrorCode::TagEmpty,
     }

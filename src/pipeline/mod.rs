@@ -13,6 +13,7 @@ mod adapt;
 mod capture;
 mod daemon;
 mod embed;
+mod gallery;
 mod track;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +30,7 @@ use crate::embed::{Backbone, Embedder};
 use crate::mailbox::Mailbox;
 use crate::notify::Heart;
 use crate::serve::Sink;
-use crate::state::TrackIds;
+use crate::state::State;
 use crate::track::Session;
 use crate::types::{Features, Frame, PatchGrid};
 
@@ -61,10 +62,10 @@ impl Prepared {
         config_path: Option<PathBuf>,
         backbone: Box<dyn Backbone>,
         grid: PatchGrid,
-        ids: TrackIds,
+        state: State,
         hearts: impl FnMut() -> Heart,
     ) -> Prepared {
-        let (daemon, visits) = Daemon::new(config, config_path, backbone.spec(), ids, hearts);
+        let (daemon, visits) = Daemon::new(config, config_path, backbone.spec(), state, hearts);
         Prepared { daemon: Arc::new(daemon), backbone, grid, visits }
     }
 
@@ -85,8 +86,12 @@ impl Prepared {
         for (index, visits) in visits.into_iter().enumerate() {
             let (sender, receiver) = bounded::<Embedded>(1);
             to_trackers.push(sender);
+            let mut session = Session::new(config.propagation().clone(), config.track.clone(), grid, dim);
+            for (id, object) in daemon.known(&daemon.cameras[index].name) {
+                session.know(id, object.name, &object.exemplars);
+            }
             let tracker = Tracker {
-                session: Session::new(config.propagation().clone(), config.track.clone(), grid, dim),
+                session,
                 frame: None,
                 report: None,
                 camera_lost: false,

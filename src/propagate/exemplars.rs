@@ -6,17 +6,18 @@
 
 use super::PropagateConfig;
 use super::affinity::{self, Kernel, Keys};
-use crate::types::{Features, PatchGrid};
+use crate::types::{Exemplars, Features, PatchGrid};
 
-/// Patches with labels, of no place.
+/// An object's exemplars, laid out for matching.
 #[derive(Clone, Debug)]
-pub struct Exemplars {
+pub struct ExemplarKeys {
     /// In one row.
     keys: Keys,
-    /// How much of each patch is the object, in [0, 1]: none of it where it is 0.
     labels: Vec<f32>,
-    /// The first so many are of the frame in which the object was tagged, and kept for good.
+    /// The first so many are kept for good.
     given: usize,
+    /// Patches that the object had when it was tagged, as a share of the frame's.
+    share: f32,
 }
 
 /// Patches of the object that are taken from the frame of its tag, at most; at its edge; of what is around it, half of them
@@ -28,9 +29,9 @@ const GIVEN_AROUND: usize = 128;
 const LEARNT_OBJECT: usize = 64;
 const LEARNT_AROUND: usize = 128;
 
-impl Exemplars {
+impl ExemplarKeys {
     /// Those of a frame in which an object's labels are `labels`, (rows * cols).
-    pub fn of(kernel: &dyn Kernel, frame: &Keys, labels: &[f32]) -> Exemplars {
+    pub fn of(kernel: &dyn Kernel, frame: &Keys, labels: &[f32]) -> ExemplarKeys {
         let object = mostly(labels);
         let least = object.iter().map(|patch| labels[*patch]).fold(1.0, f32::min);
         let edge: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] > 0.0 && labels[*p] < least).collect();
@@ -42,8 +43,24 @@ impl Exemplars {
         patches.extend(edge.iter().step_by(edge.len().div_ceil(GIVEN_EDGE).max(1)));
         patches.extend(&around[..hard]);
         patches.extend(diverse(kernel, frame, &around[hard..], &around[..hard], GIVEN_AROUND / 2));
+        let share = labels.iter().sum::<f32>() / labels.len() as f32;
         let labels = patches.iter().map(|patch| labels[*patch]).collect();
-        Exemplars { keys: frame.gather(&patches), labels, given: patches.len() }
+        ExemplarKeys { keys: frame.gather(&patches), labels, given: patches.len(), share }
+    }
+
+    pub fn new(exemplars: &Exemplars) -> ExemplarKeys {
+        let Exemplars { patches, labels, given, share } = exemplars;
+        ExemplarKeys { keys: Keys::new(patches), labels: labels.clone(), given: *given, share: *share }
+    }
+
+    pub fn exemplars(&self) -> Exemplars {
+        let patches = self.keys.features().clone();
+        Exemplars { patches, labels: self.labels.clone(), given: self.given, share: self.share }
+    }
+
+    /// Patches that the object had when it was tagged, counted in those of a frame of `patches`.
+    pub fn size(&self, patches: usize) -> f32 {
+        self.share * patches as f32
     }
 
     /// For each of `patches` of `frame`, the cosine to the most similar patch of the object, and to the most similar one of
@@ -146,7 +163,7 @@ mod tests {
     #[test]
     fn of_a_frame_all_of_the_object_is_kept_and_as_much_as_there_is_room_for_of_the_rest() {
         let frame = frame(1);
-        let exemplars = Exemplars::of(kernel().as_ref(), &frame, &labels());
+        let exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels());
         let count = |wanted: fn(f32) -> bool| exemplars.labels.iter().filter(|label| wanted(**label)).count();
         assert_eq!(count(|label| label == 1.0), 12);
         assert_eq!(count(|label| label == 0.25), 3);
@@ -169,7 +186,7 @@ mod tests {
     #[test]
     fn what_was_learnt_first_goes_first_and_what_was_given_stays() {
         let frame = frame(1);
-        let mut exemplars = Exemplars::of(kernel().as_ref(), &frame, &labels());
+        let mut exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels());
         let given = exemplars.keys.features().data.clone();
         for round in 0..60 {
             let patches = PatchGrid { rows: 1, cols: 8, patch: 16 };

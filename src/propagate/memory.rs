@@ -18,7 +18,7 @@ use super::PropagateConfig;
 #[cfg(test)]
 use super::Window;
 use super::affinity::{self, Kernel, Keys, Match, Matches, Reach, Tiles};
-use super::exemplars::Exemplars;
+use super::exemplars::ExemplarKeys;
 use crate::types::{Features, LabelField, PatchGrid};
 
 /// Names an object within one [`Propagator`].
@@ -44,7 +44,7 @@ struct Object {
     /// Labels in each of the newest context frames, the newest last; frames from before the object have none.
     context: VecDeque<Plane>,
     /// What it is known by wherever it is.
-    exemplars: Exemplars,
+    exemplars: ExemplarKeys,
 }
 
 /// Objects with one reference frame.
@@ -177,7 +177,7 @@ impl Propagator {
         let Some(index) = self.context.len().checked_sub(back + 1) else { return false };
         self.remove(key);
         let since = self.context[index].id;
-        let exemplars = Exemplars::of(self.kernel.as_ref(), &self.context[index].keys, &labels);
+        let exemplars = ExemplarKeys::of(self.kernel.as_ref(), &self.context[index].keys, &labels);
         let mut object = Object { key, reference: labels, tagged: None, context: VecDeque::new(), exemplars };
         for newer in index + 1..self.context.len() {
             let plane = self.catch_up(&object, index, newer);
@@ -191,6 +191,26 @@ impl Propagator {
             }
         }
         true
+    }
+
+    /// Takes up an object that is known already, where its labels in the newest frame are `labels`. Returns false, and does
+    /// nothing, when there is no frame.
+    pub fn add_known(&mut self, key: ObjectKey, labels: Vec<f32>, exemplars: ExemplarKeys) -> bool {
+        let added = self.add(key, labels, 0);
+        self.know(key, exemplars);
+        added
+    }
+
+    /// Has an object known by other exemplars.
+    pub fn know(&mut self, key: ObjectKey, exemplars: ExemplarKeys) {
+        if let Some(object) = self.find_mut(key) {
+            object.exemplars = exemplars;
+        }
+    }
+
+    /// What an object is known by.
+    pub fn exemplars(&self, key: ObjectKey) -> Option<&ExemplarKeys> {
+        self.find(key).map(|(_, object)| &object.exemplars)
     }
 
     /// Labels of an object in context frame `newer`, from its reference frame, which is context frame `index`,

@@ -11,7 +11,7 @@ use super::wire::{
     AnswerLine, CONTROL_SOCKET, ClientLine, CommandId, ErrorLine, Gap, Hello, MAX_LINE_OUT, PROTOCOL, ServerLine,
     Subscribe, Subscribed, TRACKS_SOCKET, Tracks,
 };
-use crate::types::command::{ListedTrack, Status};
+use crate::types::command::{GalleryObject, ListedTrack, Status};
 use crate::types::report::Track;
 use crate::types::{Answer, Command, CommandError, Seed, TrackId};
 
@@ -203,18 +203,49 @@ impl ControlClient {
         }
     }
 
-    /// Gives an object an identity. `camera` may be `None` where there is one only; `seq` for the newest frame.
+    /// Gives an object an identity. `camera` may be `None` where there is one only; `seq` for the newest frame. With `save` it is
+    /// put into the gallery, too.
     pub fn tag(
         &mut self,
         camera: Option<&str>,
         seed: Seed,
         name: Option<&str>,
         seq: Option<u64>,
+        save: bool,
     ) -> Result<Tagged, ClientError> {
         let (camera, name) = (camera.map(str::to_owned), name.map(str::to_owned));
-        match self.call(&Command::Tag { camera, seed, name, seq })? {
+        self.tagged(&Command::Tag { camera, seed, name, seq, save })
+    }
+
+    /// Makes what the gallery knows by `name` a track, where a camera sees it now.
+    pub fn recognise(&mut self, camera: Option<&str>, name: &str) -> Result<Tagged, ClientError> {
+        self.tagged(&Command::Recognise { camera: camera.map(str::to_owned), name: name.to_owned() })
+    }
+
+    fn tagged(&mut self, command: &Command) -> Result<Tagged, ClientError> {
+        match self.call(command)? {
             Answer::Tagged { camera, seq, track } => Ok(Tagged { camera, seq, track }),
             other => Err(unexpected("tag", &other)),
+        }
+    }
+
+    /// Asks for the gallery, or has something done to it, and returns what it is then: with [`Command::Gallery`],
+    /// [`Command::Save`], and those that rename, merge, forget and import.
+    pub fn gallery(&mut self, command: &Command) -> Result<Vec<GalleryObject>, ClientError> {
+        match self.call(command)? {
+            Answer::Gallery { gallery } => Ok(gallery),
+            other => Err(unexpected("gallery", &other)),
+        }
+    }
+
+    /// What another gallery takes in of an object of this one.
+    pub fn gallery_export(&mut self, name: &str) -> Result<Vec<u8>, ClientError> {
+        use base64::Engine;
+        match self.call(&Command::GalleryExport { name: name.to_owned() })? {
+            Answer::Exported { object_base64, .. } => base64::engine::general_purpose::STANDARD
+                .decode(object_base64)
+                .map_err(|error| ClientError::Malformed(format!("object_base64: {error}"))),
+            other => Err(unexpected("gallery_export", &other)),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::encode::Line;
 use super::lines::{LineReader, TooLong};
 use super::subscription::Subscription;
-use super::wire::{ErrorLine, Gap, MAX_LINE_IN, ServerLine};
+use super::wire::{ErrorLine, Gap, MAX_COMMAND_IN, MAX_LINE_IN, ServerLine};
 use crate::types::command::ErrorCode;
 
 /// Answers that may wait for a client to take them. With as many, its next lines are left unread.
@@ -65,6 +65,7 @@ struct Output {
 impl Connection {
     /// Takes over a stream that is non-blocking. `capacity` is that of the queue of reports.
     pub fn new(id: u64, stream: UnixStream, role: Role, capacity: usize) -> Connection {
+        let longest = if matches!(role, Role::Tracks(_)) { MAX_LINE_IN } else { MAX_COMMAND_IN };
         let output = Output {
             replies: VecDeque::new(),
             reports: VecDeque::new(),
@@ -76,20 +77,16 @@ impl Connection {
             stalled_since: None,
         };
         let peer = Peer::of(&stream);
-        Connection {
-            id,
-            role,
-            peer,
-            stream,
-            input: LineReader::new(MAX_LINE_IN),
-            read_closed: false,
-            output,
-            gone: None,
-        }
+        Connection { id, role, peer, stream, input: LineReader::new(longest), read_closed: false, output, gone: None }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+
+    /// Bytes of the longest line that is read from it.
+    pub fn longest_line(&self) -> usize {
+        self.input.limit()
     }
 
     /// Why the connection is over; `None` while it lives.

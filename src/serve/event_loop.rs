@@ -21,7 +21,7 @@ use super::listeners::Listeners;
 use super::request::{self, Request};
 use super::socket::{Inbox, Shared};
 use super::subscription::Subscription;
-use super::wire::{ErrorLine, Hello, MAX_LINE_IN, ServerLine, Subscribe};
+use super::wire::{ErrorLine, Hello, ServerLine, Subscribe};
 use super::workers::Job;
 use crate::types::command::ErrorCode;
 use crate::types::{CommandError, TrackReport};
@@ -197,7 +197,10 @@ impl EventLoop {
                     Ok(line) if line.trim_ascii().is_empty() => {}
                     Ok(line) => self.act_on(index, &line, now),
                     Err(TooLong) => {
-                        let message = format!("the line is longer than {MAX_LINE_IN} bytes; its rest was skipped");
+                        let message = format!(
+                            "the line is longer than {} bytes; its rest was skipped",
+                            self.connections[index].longest_line()
+                        );
                         let error = ErrorLine::new(ErrorCode::LineTooLong, message);
                         self.connections[index].reply(&ServerLine::Error(error));
                     }

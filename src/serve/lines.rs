@@ -23,6 +23,11 @@ impl LineReader {
         LineReader { limit, buffer: Vec::new(), start: 0, scanned: 0, discarding: false }
     }
 
+    /// Bytes of the longest line.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);
         self.scanned -= self.start;

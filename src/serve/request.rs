@@ -3,18 +3,32 @@
 use serde_json::{Map, Value};
 
 use super::wire::{CommandId, Subscribe};
-use crate::types::command::ErrorCode;
+use crate::types::command::{ErrorCode, MAX_NAME, name_problem};
 use crate::types::mask::CocoRle;
 use crate::types::{Command, CommandError, Mask, Seed, TrackId};
-
-/// Longest name of a track or a camera, and longest `id`, in characters.
-const MAX_NAME: usize = 64;
 
 /// Longest side of a mask in pixels, as of a camera's frame. What a few characters can unfold to is thereby bounded.
 const MAX_SIDE: u64 = 8192;
 
 /// The class of each line that a client may write.
-pub const CLASSES: [&str; 9] = ["subscribe", "tag", "untag", "rename", "reset", "list", "status", "snapshot", "reload"];
+pub const CLASSES: [&str; 16] = [
+    "subscribe",
+    "tag",
+    "save",
+    "untag",
+    "rename",
+    "reset",
+    "list",
+    "status",
+    "snapshot",
+    "reload",
+    "gallery",
+    "gallery_rename",
+    "gallery_merge",
+    "gallery_forget",
+    "gallery_export",
+    "gallery_import",
+];
 
 /// A line as far as it could be read.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,24 +68,14 @@ pub fn read(line: &[u8]) -> Incoming {
 /// # Errors
 /// [`ErrorCode::TagNameInvalid`], with what is wrong.
 pub fn check_name(name: &str) -> Result<(), CommandError> {
-    let problem = if name.chars().count() > MAX_NAME {
-        "longer than 64 characters"
-    } else if name.trim().is_empty() {
-        "empty"
-    } else if name.chars().any(is_unprintable) {
-        "not printable: it holds a control character, or one that changes the direction or order of text"
-    } else {
-        return Ok(());
-    };
-    Err(CommandError::new(ErrorCode::TagNameInvalid, format!("`name` is {problem}; give 1 to 64 printable characters")))
+    check_named("name", name)
 }
 
-/// Control characters could drive a terminal that lists the names; invisible and direction-changing ones
-/// could make one name look like another.
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+fn check_named(key: &str, name: &str) -> Result<(), CommandError> {
+    let invalid = |problem| {
+        CommandError::new(ErrorCode::TagNameInvalid, format!("`{key}` is {problem}; give 1 to 64 printable characters"))
+    };
+    name_problem(name).map(invalid).map_or(Ok(()), Err)
 }
 
 fn read_object(line: &[u8]) -> Result<Map<String, Value>, CommandError> {
@@ -99,12 +103,23 @@ fn read_request(fields: &Fields, id: Option<CommandId>, class: &'static str) -> 
     }
     let id = id.ok_or_else(|| missing("id", "a string or an integer that the answer repeats"))?;
     let command = match class {
-        "tag" => Command::Tag {
-            camera: fields.camera()?,
-            seed: fields.seed()?,
-            name: fields.name()?,
-            seq: fields.unsigned("seq")?,
+        "tag" => match fields.known()? {
+            Some(name) => Command::Recognise { camera: fields.camera()?, name },
+            None => Command::Tag {
+                camera: fields.camera()?,
+                seed: fields.seed()?,
+                name: fields.name()?,
+                seq: fields.unsigned("seq")?,
+                save: fields.boolean("save")?.unwrap_or(false),
+            },
         },
+        "save" => Command::Save { id: fields.track()?, name: fields.name()? },
+        "gallery" => Command::Gallery,
+        "gallery_rename" => Command::GalleryRename { name: fields.known_name()?, to: fields.needed("to")? },
+        "gallery_merge" => Command::GalleryMerge { name: fields.known_name()?, into: fields.needed("into")? },
+        "gallery_forget" => Command::GalleryForget { name: fields.known_name()? },
+        "gallery_export" => Command::GalleryExport { name: fields.known_name()? },
+        "gallery_import" => Command::GalleryImport { object: fields.object()?, name: fields.name()? },
         "untag" => Command::Untag { id: fields.track()? },
         "rename" => Command::Rename {
             id: fields.track()?,
@@ -165,9 +180,45 @@ impl Fields<'_> {
     }
 
     fn name(&self) -> Result<Option<String>, CommandError> {
-        let name = self.string("name")?;
-        name.map(check_name).transpose()?;
+        self.named("name")
+    }
+
+    fn named(&self, key: &str) -> Result<Option<String>, CommandError> {
+        let name = self.string(key)?;
+        name.map(|name| check_named(key, name)).transpose()?;
         Ok(name.map(str::to_owned))
+    }
+
+    fn needed(&self, key: &str) -> Result<String, CommandError> {
+        self.named(key)?.ok_or_else(|| missing(key, "a name, 1 to 64 printable characters"))
+    }
+
+    /// The name of an object of the gallery.
+    fn known_name(&self) -> Result<String, CommandError> {
+        self.named("name")?.ok_or_else(|| missing("name", "the name of an object of the gallery"))
+    }
+
+    /// What `tag` takes out of the gallery, if that is what points at the object.
+    fn known(&self) -> Result<Option<String>, CommandError> {
+        const OTHERS: [&str; 6] = ["box", "point", "mask", "name", "seq", "save"];
+        let known = self.named("gallery")?;
+        match OTHERS.into_iter().find(|key| known.is_some() && self.0.contains_key(*key)) {
+            Some(other) => Err(CommandError::new(
+                ErrorCode::FieldInvalid,
+                format!(
+                    "`gallery` and `{other}` cannot stand together: what the gallery knows has its name, and is looked for"
+                ),
+            )),
+            None => Ok(known),
+        }
+    }
+
+    fn object(&self) -> Result<Vec<u8>, CommandError> {
+        use base64::Engine;
+        let wants = "what `gallery_export` gave, in base64";
+        let text = self.string("object_base64")?.ok_or_else(|| missing("object_base64", wants))?;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+        decoded.map_err(|error| invalid("object_base64", wants, error))
     }
 
     fn camera(&self) -> Result<Option<String>, CommandError> {
@@ -208,11 +259,7 @@ impl Fields<'_> {
 
     fn seed(&self) -> Result<Seed, CommandError> {
         const SEEDS: [&str; 3] = ["box", "point", "mask"];
-        let wants = "exactly one of `box` [x, y, width, height], `point` [x, y] and `mask`";
-        if self.0.contains_key("gallery") {
-            let message = "`gallery` comes in a later version; point at the object by `box`, `point` or `mask`";
-            return Err(CommandError::new(ErrorCode::FieldInvalid, message));
-        }
+        let wants = "exactly one of `box` [x, y, width, height], `point` [x, y], `mask` and `gallery`";
         let given: Vec<&str> = SEEDS.into_iter().filter(|key| self.0.contains_key(*key)).collect();
         match given[..] {
             [] => Err(missing("box", wants)),
@@ -326,12 +373,13 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mask = Mask::from_fn(7, 5, |x, y| x > 2 && y < 3);
         let (camera, name) = (Some("front".to_owned()), Some("Küche \u{1f600}".to_owned()));
-        let tag = |seed| Command::Tag { camera: camera.clone(), seed, name: name.clone(), seq: Some(u64::MAX) };
+        let tag =
+            |seed| Command::Tag { camera: camera.clone(), seed, name: name.clone(), seq: Some(u64::MAX), save: true };
         let commands = [
             tag(Seed::Mask(mask)),
             tag(Seed::Box([-3.5, 0.1, 1e-3, 8192.0])),
             tag(Seed::Point([0.0, 719.999])),
-            Command::Tag { camera: None, seed: Seed::Point([1.0, 2.0]), name: None, seq: None },
+            Command::Tag { camera: None, seed: Seed::Point([1.0, 2.0]), name: None, seq: None, save: false },
             Command::Untag { id: TrackId(u64::MAX) },
             Command::Rename { id: TrackId(0), name: "x".repeat(64) },
             Command::Reset { camera: None },
@@ -399,7 +447,19 @@ mod tests {
             (r#"{"class":"list","id":1,"camera":"a\nb"}"#, "command.field_invalid", "`camera`"),
             (r#"{"class":"list","id":1,"camera":["a"]}"#, "command.field_invalid", "`camera`"),
             (r#"{"class":"tag","id":1}"#, "command.field_missing", "`box`"),
-            (r#"{"class":"tag","id":1,"gallery":"mug"}"#, "command.field_invalid", "`gallery`"),
+            (r#"{"class":"tag","id":1,"gallery":7}"#, "command.field_invalid", "`gallery`"),
+            (
+                r#"{"class":"tag","id":1,"gallery":"mug","box":[0,0,1,1]}"#,
+                "command.field_invalid",
+                "`gallery` and `box`",
+            ),
+            (r#"{"class":"tag","id":1,"gallery":"mug","save":true}"#, "command.field_invalid", "`gallery` and `save`"),
+            (r#"{"class":"tag","id":1,"box":[0,0,1,1],"save":1}"#, "command.field_invalid", "`save`"),
+            (r#"{"class":"gallery_rename","id":1,"name":"mug"}"#, "command.field_missing", "`to`"),
+            (r#"{"class":"gallery_rename","id":1,"name":"mug","to":" "}"#, "tag.name_invalid", "`to`"),
+            (r#"{"class":"gallery_merge","id":1,"into":"mug"}"#, "command.field_missing", "`name`"),
+            (r#"{"class":"gallery_import","id":1}"#, "command.field_missing", "`object_base64`"),
+            (r#"{"class":"gallery_import","id":1,"object_base64":"*"}"#, "command.field_invalid", "`object_base64`"),
             (r#"{"class":"tag","id":1,"box":[0,0,1,1],"point":[0,0]}"#, "command.field_invalid", "`box` and `point`"),
             (r#"{"class":"tag","id":1,"box":[0,0,1]}"#, "command.field_invalid", "`box`"),
             (r#"{"class":"tag","id":1,"box":{"x":0}}"#, "command.field_invalid", "`box`"),
@@ -457,7 +517,7 @@ mod tests {
         #[test]
         fn no_field_makes_the_reader_panic(
             class in prop::sample::select(&CLASSES[..]),
-            key in prop::sample::select(&["id", "camera", "cameras", "box", "point", "mask", "name", "seq", "track", "masks", "max_rate"][..]),
+            key in prop::sample::select(&["id", "camera", "cameras", "box", "point", "mask", "name", "seq", "track", "masks", "max_rate", "gallery", "to", "into", "object_base64"][..]),
             value in prop::sample::select(&["null", "true", "-1", "1e38", "1e39", "\"\"", "[]", "[[]]", "{}", "[1,2]", "[1,2,3,4]",
                 r#"{"size":[0,0],"counts":""}"#, r#"{"size":[1,1],"counts":"1"}"#, r#"{"size":[8192,8192],"counts":"PPPPPPPPPPP"}"#][..]),
         ) {

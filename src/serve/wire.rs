@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine;
 use serde::{Deserialize, Serialize};
 
 use crate::types::command::ErrorCode;
@@ -15,8 +16,10 @@ use crate::types::{Answer, Command, CommandError, Seed, TrackId, TrackReport};
 /// The protocol that this version speaks.
 pub const PROTOCOL: Protocol = Protocol { major: 1, minor: 0 };
 
-/// Bytes of the longest line that the daemon reads, its newline not counted.
+/// Bytes of the longest line that the daemon reads from `tracks.sock` and from `control.sock`, its newline not counted. The
+/// latter takes what a gallery exports.
 pub const MAX_LINE_IN: usize = 64 * 1024;
+pub const MAX_COMMAND_IN: usize = 1024 * 1024;
 
 /// Bytes of the longest line that the daemon writes, its newline included.
 pub const MAX_LINE_OUT: usize = 1024 * 1024;
@@ -180,6 +183,41 @@ pub enum ClientLine {
         name: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        save: bool,
+    },
+    Save {
+        id: CommandId,
+        track: TrackId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    Gallery {
+        id: CommandId,
+    },
+    GalleryRename {
+        id: CommandId,
+        name: String,
+        to: String,
+    },
+    GalleryMerge {
+        id: CommandId,
+        name: String,
+        into: String,
+    },
+    GalleryForget {
+        id: CommandId,
+        name: String,
+    },
+    GalleryExport {
+        id: CommandId,
+        name: String,
+    },
+    GalleryImport {
+        id: CommandId,
+        object_base64: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     Untag {
         id: CommandId,
@@ -217,7 +255,23 @@ impl ClientLine {
     /// The line that asks for `command`.
     pub fn command(id: CommandId, command: &Command) -> ClientLine {
         match command.clone() {
-            Command::Tag { camera, seed, name, seq } => ClientLine::Tag { id, camera, seed: (&seed).into(), name, seq },
+            Command::Tag { camera, seed, name, seq, save } => {
+                ClientLine::Tag { id, camera, seed: (&seed).into(), name, seq, save }
+            }
+            Command::Recognise { camera, name: known } => {
+                let seed = SeedField::Gallery(known);
+                ClientLine::Tag { id, camera, seed, name: None, seq: None, save: false }
+            }
+            Command::Save { id: track, name } => ClientLine::Save { id, track, name },
+            Command::Gallery => ClientLine::Gallery { id },
+            Command::GalleryRename { name, to } => ClientLine::GalleryRename { id, name, to },
+            Command::GalleryMerge { name, into } => ClientLine::GalleryMerge { id, name, into },
+            Command::GalleryForget { name } => ClientLine::GalleryForget { id, name },
+            Command::GalleryExport { name } => ClientLine::GalleryExport { id, name },
+            Command::GalleryImport { object, name } => {
+                let object_base64 = base64::engine::general_purpose::STANDARD.encode(object);
+                ClientLine::GalleryImport { id, object_base64, name }
+            }
             Command::Untag { id: track } => ClientLine::Untag { id, track },
             Command::Rename { id: track, name } => ClientLine::Rename { id, track, name },
             Command::Reset { camera } => ClientLine::Reset { id, camera },
@@ -255,6 +309,8 @@ pub enum SeedField {
     Box([f32; 4]),
     Point([f32; 2]),
     Mask(CocoRle),
+    /// The name of what the gallery knows.
+    Gallery(String),
 }
 
 impl From<&Seed> for SeedField {

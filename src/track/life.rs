@@ -13,6 +13,8 @@ pub struct Sighting {
     pub seen: bool,
     /// Whether it was found by looking everywhere.
     pub reacquired: bool,
+    /// Whether what was found by looking everywhere may be another object as well.
+    pub ambiguous: bool,
     /// Pixels.
     pub area: f64,
     /// Whether it touches the edge of the picture.
@@ -55,6 +57,11 @@ impl Life {
         }
     }
 
+    /// An object that is known from before and was recognised at `time`, seconds; its area is that of when it is first seen.
+    pub fn recognised(time: f64) -> Life {
+        Life { reason: Reason::Recognised, ..Life::new(time, 0.0) }
+    }
+
     /// Takes in one frame.
     pub fn observe(&mut self, config: &TrackConfig, sighting: &Sighting) {
         use TrackState::{Lost, Occluded, Removed, Tentative, Tracked};
@@ -71,10 +78,22 @@ impl Life {
             self.since_seen += 1;
             self.seen_in_a_row = 0;
         }
-        let unseen = if self.was_at_edge { Reason::LeftView } else { Reason::Unseen };
+        let unseen = match self.was_at_edge {
+            _ if sighting.ambiguous => Reason::Ambiguous,
+            true => Reason::LeftView,
+            false => Reason::Unseen,
+        };
         let unseen_s = sighting.time - self.last_seen;
+        if self.usual_area == 0.0 && sighting.seen {
+            self.usual_area = sighting.area;
+        }
         let shrunk = sighting.area < f64::from(config.occluded_area) * self.usual_area;
         let (state, reason) = match self.state {
+            Tentative
+                if self.reason == Reason::Recognised && self.seen_in_a_row < config.confirm_frames && sighting.seen =>
+            {
+                (Tentative, Reason::Recognised)
+            }
             _ if sighting.seen && sighting.reacquired => (Tracked, Reason::Reacquired),
             Tentative if self.seen_in_a_row >= config.confirm_frames => (Tracked, Reason::Confirmed),
             Tentative | Tracked | Occluded if !sighting.seen && unseen_s >= f64::from(config.lost_after_s) => {
@@ -86,6 +105,7 @@ impl Life {
             Tracked => (Tracked, self.reason),
             Occluded => (Tracked, Reason::Seen),
             Lost if sighting.seen => (Tracked, Reason::Seen),
+            Lost if sighting.ambiguous => (Lost, Reason::Ambiguous),
             Lost if config.remove_after_s > 0.0 && sighting.time - self.lost_at >= f64::from(config.remove_after_s) => {
                 (Removed, Reason::TimedOut)
             }
@@ -143,10 +163,11 @@ mod tests {
         let mut life = Life::new(0.0, 100.0);
         let sighting = |i: usize, c: char| Sighting {
             time: (i + 1) as f64 * 0.1,
-            seen: c != '.',
+            seen: !matches!(c, '.' | '?'),
             reacquired: c == 'r',
+            ambiguous: c == '?',
             area: match c {
-                '.' => 0.0,
+                '.' | '?' => 0.0,
                 's' => 30.0,
                 _ => 100.0,
             },
@@ -180,6 +201,10 @@ mod tests {
             Case { script: "oooe.", last: (Occluded, Reason::LeftView) },
             Case { script: "oooe.....", last: (Lost, Reason::LeftView) },
             Case { script: "oooe.....r", last: (Tracked, Reason::Reacquired) },
+            Case { script: "ooo?", last: (Occluded, Reason::Ambiguous) },
+            Case { script: "ooo.....?", last: (Lost, Reason::Ambiguous) },
+            Case { script: "ooo.....?.", last: (Lost, Reason::Ambiguous) },
+            Case { script: "ooo.....?.r", last: (Tracked, Reason::Reacquired) },
             Case { script: "oooe.....o", last: (Tracked, Reason::Seen) },
             Case { script: "ooo........................", last: (Lost, Reason::Unseen) },
             Case { script: "ooo.........................", last: (Removed, Reason::TimedOut) },
@@ -195,7 +220,10 @@ mod tests {
         let mut life = Life::new(0.0, 100.0);
         life.camera_lost(1.0);
         assert_eq!((life.state, life.reason), (Lost, Reason::CameraLost));
-        life.observe(&config(), &Sighting { time: 1.5, seen: true, reacquired: false, area: 100.0, at_edge: false });
+        life.observe(
+            &config(),
+            &Sighting { time: 1.5, seen: true, reacquired: false, ambiguous: false, area: 100.0, at_edge: false },
+        );
         assert_eq!((life.state, life.reason), (Tracked, Reason::Seen));
         life.remove(Reason::Untagged);
         life.camera_lost(2.0);

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::TrackConfig;
 use super::evidence::Evidence;
 use super::life::{Life, Sighting};
+use crate::propagate::exemplars::ExemplarKeys;
 use crate::propagate::refine::Refiner;
 use crate::propagate::seed::{self, SeedError};
 use crate::propagate::upsample::Upsampler;
@@ -13,7 +14,7 @@ use crate::propagate::{MAX_OBJECTS, ObjectKey, PropagateConfig, Propagator};
 use crate::types::command::ListedTrack;
 use crate::types::report::{Latency, Reason, Track};
 use crate::types::{
-    Features, FrameMeta, InputTensor, LabelField, Mask, PatchGrid, Seed, TrackId, TrackReport, TrackState,
+    Exemplars, Features, FrameMeta, InputTensor, LabelField, Mask, PatchGrid, Seed, TrackId, TrackReport, TrackState,
 };
 
 /// Follows the tagged objects of one camera.
@@ -21,6 +22,8 @@ pub struct Session {
     config: TrackConfig,
     memory: Propagator,
     objects: Vec<Object>,
+    /// Objects that are known from before and not followed: they become tracks where they are seen.
+    known: Vec<Known>,
     /// Tracks that ended since the last report, told once.
     departed: Vec<Track>,
     /// Frames that can still be tagged, the newest last.
@@ -28,8 +31,8 @@ pub struct Session {
     field: LabelField,
     upsampler: Upsampler,
     refiner: Refiner,
-    /// The object that was looked for last; ids only grow.
-    sought: Option<TrackId>,
+    /// The objects that were looked for last, of those that are followed and of those that are known; ids only grow.
+    sought: [Option<TrackId>; 2],
     /// The object that was learnt from last.
     studied: Option<TrackId>,
 }
@@ -39,14 +42,38 @@ struct Object {
     id: TrackId,
     name: String,
     life: Life,
-    /// Patches that it had in its reference frame.
-    reference_patches: f32,
     score: f32,
     mask: Mask,
     /// Where its centre was last seen: seconds; x, y in pixels.
     last_place: Option<(f64, [f64; 2])>,
     /// x, y in pixels a second.
     velocity: [f64; 2],
+    /// How similar it is to its exemplars where it is surely seen; `None` before it was.
+    usual_similarity: Option<f32>,
+    /// Whether what it is known by is to outlive it, and has changed since it was last asked for.
+    kept: Option<Changed>,
+}
+
+/// Whether something has changed.
+type Changed = bool;
+
+/// An object that is known from before.
+#[derive(Clone, Debug)]
+struct Known {
+    id: TrackId,
+    name: String,
+    exemplars: ExemplarKeys,
+}
+
+/// What came of looking for an object.
+enum Sight {
+    Nowhere,
+    /// Something is seen that is as much like something else as like the object.
+    Ambiguous,
+    Found {
+        labels: Vec<f32>,
+        score: f32,
+    },
 }
 
 /// Why an object could not be tagged.
@@ -60,6 +87,8 @@ pub enum TagError {
     FrameGone { asked: u64, newest: u64 },
     #[error("{limit} objects are tagged already, which is the most that this camera follows; untag one first")]
     TooMany { limit: usize },
+    #[error("{name:?} is nowhere to be seen now; it is looked for, and becomes a track when it shows")]
+    NotSeen { name: String },
     #[error(transparent)]
     Seed(#[from] SeedError),
 }
@@ -70,8 +99,14 @@ const VELOCITY_RATE: f64 = 0.4;
 /// together: so many objects cost no more than some.
 const SAMPLES: RangeInclusive<usize> = 8..=32;
 const SAMPLES_OF_ALL: usize = 256;
-/// How many objects are looked for everywhere in one frame.
+/// How many objects are looked for everywhere in one frame, of those that are followed, and as many of those that are known.
 const SOUGHT: usize = 2;
+/// What is found may be another object as well, where it is not this much more like the one than like the other.
+const AMBIGUOUS: f32 = 0.02;
+/// How much less similar to its exemplars than usual something may be that may be the object, and how fast the usual similarity
+/// follows what is seen, a frame.
+const ALIKE: f32 = 0.05;
+const SIMILARITY_RATE: f32 = 0.1;
 /// What is found by looking everywhere must score at least this to be taken for the object.
 const REACQUIRE_SCORE: f32 = 0.5;
 /// ... and have this fraction of the reference's patches.
@@ -89,12 +124,13 @@ impl Session {
             config: track,
             memory: Propagator::new(propagate, grid, dim),
             objects: Vec::new(),
+            known: Vec::new(),
             departed: Vec::new(),
             recent: VecDeque::new(),
             field: LabelField::background(grid, 0),
             upsampler: Upsampler::default(),
             refiner: Refiner::default(),
-            sought: None,
+            sought: [None; 2],
             studied: None,
         }
     }
@@ -121,12 +157,10 @@ impl Session {
         self.memory.step(features);
     }
 
-    /// Goes over to the grid of another input size. What is counted in patches is counted in the new ones.
+    /// Goes over to the grid of another input size.
     fn follow_grid(&mut self, grid: PatchGrid) {
         if grid != self.memory.grid() {
-            let ratio = grid.len() as f32 / self.memory.grid().len() as f32;
             self.memory.regrid(grid);
-            self.objects.iter_mut().for_each(|object| object.reference_patches *= ratio);
         }
     }
 
@@ -138,11 +172,15 @@ impl Session {
             self.recent.pop_front();
         }
         let time = seconds(meta);
-        let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence(o)).collect();
+        let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence_of(o)).collect();
         for (object, evidence) in self.objects.iter_mut().zip(&evidence) {
             object.score = evidence.score();
+            if object.score >= SURE {
+                let usual = object.usual_similarity.unwrap_or(evidence.similarity);
+                object.usual_similarity = Some(usual + SIMILARITY_RATE * (evidence.similarity - usual));
+            }
         }
-        let reacquired = self.seek();
+        let (reacquired, ambiguous) = self.seek(time);
         let masks = self.draw(meta, Some(picture));
         self.objects.iter_mut().zip(masks).for_each(|(object, mask)| object.mask = mask);
         let patch = self.memory.grid().pixels_per_patch(meta.width, meta.height).sqrt();
@@ -153,6 +191,7 @@ impl Session {
                 time,
                 seen: area > 0.0 && (object.score >= self.config.min_score || !self.config.recover),
                 reacquired: reacquired.contains(&object.id),
+                ambiguous: ambiguous.contains(&object.id),
                 area,
                 at_edge: bounds.is_some_and(|b| touches_edge(b, meta.width, meta.height, patch / 2.0)),
             };
@@ -166,15 +205,76 @@ impl Session {
         }
         self.study(&evidence);
         let tracks: Vec<Track> = self.departed.drain(..).chain(self.objects.iter().map(Object::track)).collect();
-        let memory = &mut self.memory;
+        let (memory, known) = (&mut self.memory, &mut self.known);
         self.objects.retain(|object| {
-            let kept = object.life.state != TrackState::Removed;
-            if !kept {
+            let stays = object.life.state != TrackState::Removed;
+            if !stays {
+                let exemplars = memory.exemplars(key(object.id)).filter(|_| object.kept.is_some()).cloned();
+                let name = object.name.clone();
+                known.extend(exemplars.map(|exemplars| Known { id: object.id, name, exemplars }));
                 memory.remove(key(object.id));
             }
-            kept
+            stays
         });
         report(meta, tracks)
+    }
+
+    /// Makes an object known: where it is not followed under that id, it becomes a track where it is seen.
+    pub fn know(&mut self, id: TrackId, name: String, exemplars: &Exemplars) {
+        let exemplars = ExemplarKeys::new(exemplars);
+        self.known.retain(|known| known.id != id);
+        match self.objects.iter_mut().find(|object| object.id == id) {
+            Some(object) => {
+                (object.name, object.kept) = (name, Some(false));
+                self.memory.know(key(id), exemplars);
+            }
+            None => self.known.push(Known { id, name, exemplars }),
+        }
+    }
+
+    /// Forgets an object that is known. What is followed stays a track, and is forgotten when that ends.
+    pub fn forget(&mut self, id: TrackId) {
+        self.known.retain(|known| known.id != id);
+        self.objects.iter_mut().filter(|object| object.id == id).for_each(|object| object.kept = None);
+    }
+
+    /// Makes a track's object known for good, and returns what it is known by. `None` without such a track.
+    pub fn keep(&mut self, id: TrackId) -> Option<Exemplars> {
+        let object = self.objects.iter_mut().find(|object| object.id == id)?;
+        object.kept = Some(false);
+        self.memory.exemplars(key(id)).map(ExemplarKeys::exemplars)
+    }
+
+    /// What those objects are known by that are known for good and have been learnt from since this was last asked.
+    pub fn learnt(&mut self) -> Vec<(TrackId, Exemplars)> {
+        let changed = self.objects.iter_mut().filter(|object| object.kept == Some(true));
+        let learnt = changed.filter_map(|object| {
+            object.kept = Some(false);
+            Some((object.id, self.memory.exemplars(key(object.id))?.exemplars()))
+        });
+        learnt.collect()
+    }
+
+    /// Looks for a known object in the newest frame now, and makes it a track. Where it is one already, that is returned.
+    ///
+    /// # Errors
+    /// When there is no frame or no room, or it is not seen: then it is looked for in those that come.
+    pub fn recognise(&mut self, id: TrackId, name: String, exemplars: &Exemplars) -> Result<Track, TagError> {
+        if let Some(object) = self.objects.iter().find(|object| object.id == id) {
+            return Ok(object.track());
+        }
+        let meta = self.recent.back().ok_or(TagError::NoFrame)?.clone();
+        let limit = self.config.max_objects.min(MAX_OBJECTS);
+        if self.objects.len() >= limit {
+            return Err(TagError::TooMany { limit });
+        }
+        self.know(id, name.clone(), exemplars);
+        let at = self.known.iter().position(|known| known.id == id).ok_or(TagError::NotSeen { name: name.clone() })?;
+        self.look_for_known(at, seconds(&meta)).ok_or(TagError::NotSeen { name })?;
+        let mask = self.draw(&meta, None).pop();
+        let object = self.objects.last_mut().expect("one was pushed just above");
+        object.mask = mask.expect("every object has one");
+        Ok(object.track())
     }
 
     /// The camera gives no frames: tells so of every track. `None` when there was never a frame.
@@ -205,18 +305,8 @@ impl Session {
         }
         let rule = self.memory.config().seed;
         let labels = seed::seed(seed, meta.width, meta.height, &features, rule)?;
-        let reference_patches = labels.iter().sum();
         self.memory.add(key(id), labels, back);
-        self.objects.push(Object {
-            id,
-            name,
-            life: Life::new(seconds(&meta), 0.0),
-            reference_patches,
-            score: 1.0,
-            mask: Mask::empty(meta.width, meta.height),
-            last_place: None,
-            velocity: [0.0; 2],
-        });
+        self.objects.push(Object::new(id, name, &meta));
         // The others keep the masks that they have: without the picture theirs would be less true.
         let mask = self.draw(&meta, None).pop();
         let object = self.objects.last_mut().expect("one was pushed just above");
@@ -244,8 +334,9 @@ impl Session {
 
     /// Gives a track another name. False when there is none of that id.
     pub fn rename(&mut self, id: TrackId, name: String) -> bool {
-        let found = self.objects.iter_mut().find(|object| object.id == id);
-        found.map(|object| object.name = name).is_some()
+        let followed = self.objects.iter_mut().filter(|object| object.id == id).map(|object| &mut object.name);
+        let known = self.known.iter_mut().filter(|known| known.id == id).map(|known| &mut known.name);
+        followed.chain(known).next().map(|old| *old = name).is_some()
     }
 
     /// Every track as it stands.
@@ -274,7 +365,7 @@ impl Session {
 
     /// What each track's score rests on, in the newest frame, for calibration.
     pub fn all_evidence(&self) -> Vec<(TrackId, Evidence)> {
-        self.objects.iter().map(|object| (object.id, self.evidence(object))).collect()
+        self.objects.iter().map(|object| (object.id, self.evidence_of(object))).collect()
     }
 
     /// The arg-max masks of the newest frame, whatever the life cycle says of them.
@@ -303,8 +394,16 @@ impl Session {
         }
     }
 
-    fn evidence(&self, object: &Object) -> Evidence {
-        let Some(labels) = self.memory.labels(key(object.id)) else { return Evidence::default() };
+    fn evidence_of(&self, object: &Object) -> Evidence {
+        let key = key(object.id);
+        match (self.memory.labels(key), self.memory.exemplars(key)) {
+            (Some(labels), Some(exemplars)) => self.evidence(labels, exemplars),
+            _ => Evidence::default(),
+        }
+    }
+
+    /// What speaks for labels in the newest frame, of an object with these exemplars.
+    fn evidence(&self, labels: &[f32], exemplars: &ExemplarKeys) -> Evidence {
         let (sum, squares) = labels.iter().fold((0.0f32, 0.0f32), |(s, q), l| (s + l, q + l * l));
         // Patches that are the object's for the most part; where it has none, those that are most its own.
         let peak = labels.iter().copied().fold(0.0, f32::max);
@@ -312,27 +411,110 @@ impl Session {
             return Evidence::default();
         }
         let patches: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] >= 0.5f32.min(peak)).collect();
+        let (similarity, margin) = self.memory.contrast(exemplars, &self.sample(&patches)).unwrap_or((0.0, 0.0));
+        let size_ratio = sum / exemplars.size(labels.len()).max(1e-6);
+        Evidence { label_mass: squares / sum, similarity, margin, size_ratio }
+    }
+
+    /// Those of an object's patches that are compared with exemplars.
+    fn sample(&self, patches: &[usize]) -> Vec<usize> {
         let samples = (SAMPLES_OF_ALL / self.objects.len().max(1)).clamp(*SAMPLES.start(), *SAMPLES.end());
-        let every = patches.len().div_ceil(samples);
-        let sample: Vec<usize> = patches.iter().copied().step_by(every).collect();
-        let (similarity, margin) = self.memory.contrast(key(object.id), &sample).unwrap_or((0.0, 0.0));
-        Evidence { label_mass: squares / sum, similarity, margin, size_ratio: sum / object.reference_patches.max(1e-6) }
+        patches.iter().copied().step_by(patches.len().div_ceil(samples).max(1)).collect()
     }
 
     /// Looks everywhere for some of the objects that are not seen, each in its turn, so that many of them cost no
-    /// more than a few. Returns those that were found.
-    fn seek(&mut self) -> Vec<TrackId> {
-        let is_unseen = |object: &&Object| self.config.recover && object.score < self.config.min_score;
-        let mut unseen: Vec<TrackId> = self.objects.iter().filter(is_unseen).map(|object| object.id).collect();
-        let turn = unseen.iter().position(|id| Some(*id) > self.sought).unwrap_or(0);
-        unseen.rotate_left(turn);
-        unseen.truncate(SOUGHT);
-        self.sought = unseen.last().copied();
-        let is_found = |id: &TrackId| {
-            let i = self.objects.iter().position(|object| object.id == *id);
-            i.is_some_and(|i| self.look_everywhere(i))
+    /// more than a few. Returns those that were found, and those that may be one as well as another.
+    fn seek(&mut self, time: f64) -> (Vec<TrackId>, Vec<TrackId>) {
+        let (mut found, mut ambiguous) = (Vec::new(), Vec::new());
+        if !self.config.recover {
+            return (found, ambiguous);
+        }
+        for id in in_turn(self.unseen().collect(), &mut self.sought[0]) {
+            let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
+            match self.look_for(id, exemplars, &self.unseen().collect::<Vec<TrackId>>()) {
+                Sight::Found { labels, score } => {
+                    self.memory.take_up(key(id), &labels);
+                    self.objects.iter_mut().filter(|object| object.id == id).for_each(|object| object.score = score);
+                    found.push(id);
+                }
+                Sight::Ambiguous => ambiguous.push(id),
+                Sight::Nowhere => {}
+            }
+        }
+        for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
+            let room = self.objects.len() < self.config.max_objects.min(MAX_OBJECTS);
+            if let Some(at) = self.known.iter().position(|known| room && known.id == id) {
+                found.extend(self.look_for_known(at, time));
+            }
+        }
+        (found, ambiguous)
+    }
+
+    /// The objects that are followed and not seen.
+    fn unseen(&self) -> impl Iterator<Item = TrackId> {
+        self.objects.iter().filter(|object| object.score < self.config.min_score).map(|object| object.id)
+    }
+
+    /// Looks for a known object, and follows it from here where it is seen.
+    fn look_for_known(&mut self, at: usize, time: f64) -> Option<TrackId> {
+        let rivals: Vec<TrackId> = self.unseen().chain(self.known.iter().map(|known| known.id)).collect();
+        let Known { id, exemplars, .. } = &self.known[at];
+        let Sight::Found { labels, score } = self.look_for(*id, exemplars, &rivals) else { return None };
+        let meta = self.recent.back()?.clone();
+        let Known { id, name, exemplars } = self.known.remove(at);
+        self.memory.add_known(key(id), labels, exemplars);
+        let life = Life::recognised(time);
+        self.objects.push(Object { score, life, kept: Some(false), ..Object::new(id, name, &meta) });
+        Some(id)
+    }
+
+    /// Looks everywhere in the newest frame for object `id`, which `rivals` are not to be taken for; what is seen of other objects
+    /// is not it.
+    fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, rivals: &[TrackId]) -> Sight {
+        let found = self.memory.look_everywhere(exemplars).and_then(|labels| self.largest_free(id, labels, exemplars));
+        let Some(labels) = found else { return self.look_for_alike(id, exemplars) };
+        let score = self.evidence(&labels, exemplars).score();
+        if score < REACQUIRE_SCORE.max(self.config.min_score) {
+            return self.look_for_alike(id, exemplars);
+        }
+        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
+        let patches = self.sample(&patches);
+        let similarity =
+            |exemplars| self.memory.contrast(exemplars, &patches).map_or(0.0, |(similarity, _)| similarity);
+        let own = similarity(exemplars);
+        let known = |rival| self.known.iter().find(|known| known.id == rival).map(|known| &known.exemplars);
+        let is_as_like = |rival: &&TrackId| {
+            let theirs = self.memory.exemplars(key(**rival)).or_else(|| known(**rival));
+            **rival != id && theirs.is_some_and(|theirs| similarity(theirs) > own - AMBIGUOUS)
         };
-        unseen.into_iter().filter(is_found).collect()
+        match rivals.iter().find(is_as_like) {
+            Some(_) => Sight::Ambiguous,
+            None => Sight::Found { labels, score },
+        }
+    }
+
+    /// Whether something looks as an object does, and no less as something does that is known not to be it: its twin, say.
+    fn look_for_alike(&self, id: TrackId, exemplars: &ExemplarKeys) -> Sight {
+        let usual = self.objects.iter().find(|object| object.id == id).and_then(|object| object.usual_similarity);
+        let alike = usual.and_then(|usual| self.memory.alike(exemplars, usual - ALIKE));
+        let Some(labels) = alike.and_then(|labels| self.largest_free(id, labels, exemplars)) else {
+            return Sight::Nowhere;
+        };
+        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
+        match self.memory.contrast(exemplars, &self.sample(&patches)) {
+            Some((_, margin)) if margin > -ALIKE => Sight::Ambiguous,
+            _ => Sight::Nowhere,
+        }
+    }
+
+    /// The largest part of `labels` where no other object is seen, if it is large enough to be object `id`.
+    fn largest_free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Option<Vec<f32>> {
+        let seen = self.objects.iter().filter(|other| other.id != id && other.score >= self.config.min_score);
+        for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
+            labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
+        }
+        let least = REACQUIRE_SIZE * exemplars.size(labels.len());
+        largest_component(&labels, self.memory.grid()).filter(|largest| largest.iter().sum::<f32>() >= least)
     }
 
     /// Learns what one of the objects that are surely seen looks like now, and what is not it, each in its turn.
@@ -345,34 +527,40 @@ impl Session {
         let sure: Vec<TrackId> = self.objects.iter().zip(evidence).filter_map(is_sure).collect();
         let next = sure.iter().find(|id| Some(**id) > self.studied).or(sure.first()).copied();
         if let Some(id) = next {
-            self.memory.study(key(id));
             self.studied = next;
+            let learnt = self.memory.study(key(id));
+            let object = self.objects.iter_mut().find(|object| object.id == id);
+            object.and_then(|object| object.kept.as_mut()).into_iter().for_each(|changed| *changed |= learnt);
         }
-    }
-
-    /// Looks for object `i` everywhere in the newest frame, and takes it up where it is found.
-    fn look_everywhere(&mut self, i: usize) -> bool {
-        let id = key(self.objects[i].id);
-        let Some(labels) = self.memory.look_everywhere(id) else { return false };
-        let grid = self.memory.grid();
-        let Some(found) = largest_component(&labels, grid) else { return false };
-        if found.iter().sum::<f32>() < REACQUIRE_SIZE * self.objects[i].reference_patches {
-            return false;
-        }
-        let Some(before) = self.memory.labels(id).map(<[f32]>::to_vec) else { return false };
-        self.memory.correct(id, &found);
-        let score = self.evidence(&self.objects[i]).score();
-        if score < REACQUIRE_SCORE.max(self.config.min_score) {
-            self.memory.correct(id, &before);
-            return false;
-        }
-        self.memory.take_up(id, &found);
-        self.objects[i].score = score;
-        true
     }
 }
 
+/// Some of the objects, after those that had their turn last; the last of them is noted in `last`.
+fn in_turn(mut ids: Vec<TrackId>, last: &mut Option<TrackId>) -> Vec<TrackId> {
+    ids.sort_unstable();
+    let turn = ids.iter().position(|id| Some(*id) > *last).unwrap_or(0);
+    ids.rotate_left(turn);
+    ids.truncate(SOUGHT);
+    *last = ids.last().copied();
+    ids
+}
+
 impl Object {
+    /// One that begins in a frame.
+    fn new(id: TrackId, name: String, meta: &FrameMeta) -> Object {
+        Object {
+            id,
+            name,
+            life: Life::new(seconds(meta), 0.0),
+            score: 1.0,
+            mask: Mask::empty(meta.width, meta.height),
+            last_place: None,
+            velocity: [0.0; 2],
+            usual_similarity: None,
+            kept: None,
+        }
+    }
+
     /// Follows the centre while it is seen; what is not seen has no place.
     fn place(&mut self, sighting: &Sighting) {
         let Some(centre) = self.mask.centroid().filter(|_| sighting.seen) else {

@@ -248,10 +248,123 @@ fn what_hides_an_object_is_not_taken_for_it_though_it_looks_much_like_it() {
         let track = &session.step(&meta(seq), &features).tracks[0];
         if (23..50).contains(&seq) {
             assert!(track.mask.is_none() && track.state != TrackState::Tracked, "{seq}: {track:?}");
-        } else if seq < 12 || seq > 52 {
+        } else if !(12..=52).contains(&seq) {
             assert_eq!(track.state == TrackState::Tracked, seq > 2, "{seq}: {track:?}");
         }
     }
+}
+
+/// What a session knows of block 1 after it has followed it for a while, saved as track 7.
+fn saved() -> Exemplars {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 5, 2)]));
+    session.tag(&pixels(5, 2), None, TrackId(7), "cup".into()).unwrap();
+    play(&mut session, 1..10, 7, |_| vec![(1, 5, 2)]);
+    session.keep(TrackId(7)).unwrap()
+}
+
+#[test]
+fn what_is_known_becomes_a_track_where_it_is_seen_and_not_before() {
+    let mut session = session();
+    session.know(TrackId(7), "cup".into(), &saved());
+    for seq in 0..10 {
+        // Another object is there all the time.
+        assert!(session.step(&meta(seq), &frame(seq, &[(2, 10, 10)])).tracks.is_empty(), "{seq}");
+    }
+    let tracks = play(&mut session, 10..20, 7, |_| vec![(2, 10, 10), (1, 3, 15)]);
+    assert_eq!(
+        (tracks[0].name.as_str(), tracks[0].state, tracks[0].reason),
+        ("cup", TrackState::Tentative, Reason::Recognised)
+    );
+    let last = &tracks[9];
+    assert_eq!((last.state, last.reason), (TrackState::Tracked, Reason::Confirmed), "{last:?}");
+    let [x, y, ..] = last.bounds.unwrap();
+    assert!((x - 240.0).abs() < 10.0 && (y - 48.0).abs() < 10.0, "{last:?}");
+    assert!(last.score > 0.5, "{last:?}");
+}
+
+#[test]
+fn what_is_known_is_looked_for_at_a_command_and_only_then_once_it_was_untagged() {
+    let (mut session, known) = (session(), saved());
+    session.step(&meta(0), &frame(0, &[(2, 10, 10)]));
+    let recognise = |session: &mut Session| session.recognise(TrackId(7), "cup".into(), &known);
+    assert_eq!(recognise(&mut session), Err(TagError::NotSeen { name: "cup".into() }));
+    // It is looked for from then on.
+    assert_eq!(play(&mut session, 1..2, 7, |_| vec![(1, 3, 15)])[0].reason, Reason::Recognised);
+    let again = recognise(&mut session).unwrap();
+    assert_eq!((again.id, again.age, session.len()), (TrackId(7), 1, 1), "it is a track already");
+    assert!(session.untag(TrackId(7)));
+    session.step(&meta(2), &frame(2, &[(1, 3, 15)]));
+    assert!(session.step(&meta(3), &frame(3, &[(1, 3, 15)])).tracks.is_empty());
+    let track = recognise(&mut session).unwrap();
+    assert_eq!((track.id, track.bounds), (TrackId(7), Some([240.0, 48.0, 48.0, 48.0])));
+    session.forget(TrackId(7));
+    assert_eq!(session.len(), 1, "what is followed stays a track");
+}
+
+#[test]
+fn what_is_known_and_timed_out_is_recognised_again_under_its_id() {
+    let mut session = Session::new(propagate(), TrackConfig { remove_after_s: 1.0, ..track() }, GRID, DIM);
+    session.know(TrackId(7), "cup".into(), &saved());
+    play(&mut session, 0..10, 7, |_| vec![(1, 3, 15)]);
+    let gone: Vec<Option<TrackState>> = (10..40)
+        .map(|seq| session.step(&meta(seq), &frame(seq, &[])).tracks.first().map(|track| track.state))
+        .collect();
+    assert!(gone.contains(&Some(TrackState::Removed)) && gone.last() == Some(&None), "{gone:?}");
+    assert_eq!(play(&mut session, 40..41, 7, |_| vec![(1, 9, 4)])[0].reason, Reason::Recognised);
+}
+
+#[test]
+fn what_is_learnt_of_what_is_kept_is_told_once() {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(1, 5, 10)]));
+    session.tag(&pixels(5, 10), None, TrackId(7), "cup".into()).unwrap();
+    let before = session.keep(TrackId(7)).unwrap();
+    assert_eq!((before.given, before.labels.len()), (before.labels.len(), before.labels.len()));
+    assert!(session.learnt().is_empty() && session.keep(TrackId(8)).is_none());
+    // Something comes near that looks much like it.
+    for seq in 1..20 {
+        let mut features = frame(seq, &[(1, 5, 10)]);
+        cover(&mut features, 4, (-5 + seq as isize).min(3));
+        session.step(&meta(seq), &features);
+    }
+    let learnt = session.learnt();
+    assert_eq!(learnt.len(), 1);
+    let (id, exemplars) = &learnt[0];
+    assert_eq!((*id, exemplars.given), (TrackId(7), before.given));
+    assert!(exemplars.labels.len() > before.labels.len() && exemplars.labels.starts_with(&before.labels));
+    assert!(session.learnt().is_empty());
+}
+
+#[test]
+fn of_two_that_look_the_same_neither_is_said_to_be_the_one_that_returns() {
+    let mut session = session();
+    let both = |seq: u64| frame(seq, &[(1, 2, 2), (1, 10, 16)]);
+    session.step(&meta(0), &both(0));
+    session.tag(&pixels(2, 2), None, TrackId(1), "cup".into()).unwrap();
+    session.tag(&pixels(10, 16), None, TrackId(2), "its twin".into()).unwrap();
+    (1..5).for_each(|seq| drop(session.step(&meta(seq), &both(seq))));
+    (5..20).for_each(|seq| drop(session.step(&meta(seq), &frame(seq, &[]))));
+    for seq in 20..30 {
+        let report = session.step(&meta(seq), &frame(seq, &[(1, 6, 9)]));
+        let told: Vec<(TrackState, Reason)> = report.tracks.iter().map(|track| (track.state, track.reason)).collect();
+        assert_eq!(told, [(TrackState::Lost, Reason::Ambiguous); 2], "{seq}");
+        assert!(report.tracks.iter().all(|track| track.mask.is_none()));
+    }
+    // While the one is in sight, what else returns is the other.
+    let mut one = super::tests::session();
+    one.step(&meta(0), &both(0));
+    one.tag(&pixels(2, 2), None, TrackId(1), "cup".into()).unwrap();
+    one.tag(&pixels(10, 16), None, TrackId(2), "its twin".into()).unwrap();
+    (1..5).for_each(|seq| drop(one.step(&meta(seq), &both(seq))));
+    (5..20).for_each(|seq| drop(one.step(&meta(seq), &frame(seq, &[(1, 2, 2)]))));
+    let back = play(&mut one, 20..22, 2, |_| vec![(1, 2, 2), (1, 6, 16)]);
+    assert_eq!(
+        (back[0].state, back[0].bounds),
+        (TrackState::Tracked, Some([256.0, 96.0, 48.0, 48.0])),
+        "{:?}",
+        back[0]
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a controller can ask of the daemon, and what it is told.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::report::{Reason, TrackId, TrackState};
@@ -15,6 +17,40 @@ pub enum Command {
         seed: Seed,
         name: Option<String>,
         seq: Option<u64>,
+        /// Put it into the gallery as well.
+        save: bool,
+    },
+    /// Make what the gallery knows by this name a track, where it is seen now.
+    Recognise {
+        camera: Option<String>,
+        name: String,
+    },
+    /// Put a track into the gallery, under its own name or another.
+    Save {
+        id: TrackId,
+        name: Option<String>,
+    },
+    /// What the gallery knows.
+    Gallery,
+    GalleryRename {
+        name: String,
+        to: String,
+    },
+    /// Make one object of two that are the same thing.
+    GalleryMerge {
+        name: String,
+        into: String,
+    },
+    GalleryForget {
+        name: String,
+    },
+    GalleryExport {
+        name: String,
+    },
+    /// `name: None` keeps the name that it has.
+    GalleryImport {
+        object: Vec<u8>,
+        name: Option<String>,
     },
     Untag {
         id: TrackId,
@@ -54,6 +90,15 @@ pub enum Answer {
     Removed {
         removed: Vec<TrackId>,
     },
+    /// The gallery as it is, after whatever was done to it.
+    Gallery {
+        gallery: Vec<GalleryObject>,
+    },
+    /// A file of the gallery.
+    Exported {
+        name: String,
+        object_base64: String,
+    },
     Renamed {
         track: TrackId,
         name: String,
@@ -83,6 +128,24 @@ pub struct ListedTrack {
     pub score: f32,
     pub age: u64,
     pub since_seen: u64,
+}
+
+/// An object of the gallery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GalleryObject {
+    pub name: String,
+    /// The model whose features it is known by.
+    pub model: String,
+    /// How many patches it is known by: its own, and those of other things.
+    pub exemplars: [usize; 2],
+    /// Under which track id each camera knows it.
+    pub tracks: BTreeMap<String, TrackId>,
+    /// Nanoseconds since 1970: when it was saved, and last learnt from.
+    pub saved_ns: u64,
+    pub changed_ns: u64,
+    /// Why it cannot be used, when it cannot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
 }
 
 /// The daemon's health.
@@ -276,6 +339,13 @@ error_codes! {
     TagFrameGone = "tag.frame_gone",
     TagNameInvalid = "tag.name_invalid",
     TrackUnknown = "track.unknown",
+    GalleryUnknown = "gallery.unknown",
+    GalleryExists = "gallery.exists",
+    GalleryFull = "gallery.full",
+    /// It cannot be read, or is of another model.
+    GalleryUnusable = "gallery.unusable",
+    /// It is nowhere to be seen now.
+    GalleryNotSeen = "gallery.not_seen",
     ConfigInvalid = "config.invalid",
     StateUnwritable = "state.unwritable",
     Stopping = "daemon.stopping",
@@ -288,4 +358,28 @@ impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Longest name of a track, a camera or an object of the gallery, in characters.
+pub const MAX_NAME: usize = 64;
+
+/// What about `name` keeps it from naming a track or an object of the gallery, if anything does.
+pub fn name_problem(name: &str) -> Option<&'static str> {
+    if name.chars().count() > MAX_NAME {
+        Some("longer than 64 characters")
+    } else if name.trim().is_empty() {
+        Some("empty")
+    } else if name.chars().any(is_unprintable) {
+        Some("not printable: it holds a control character, or one that changes the direction or order of text")
+    } else {
+        None
+    }
+}
+
+/// Control characters could drive a terminal that lists the names; invisible and direction-changing ones
+/// could make one name look like another.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }

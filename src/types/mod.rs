@@ -1,6 +1,7 @@
 //! Values and nothing else: what the steps hand to one another. No I/O, no clock, no threads.
 
 pub mod command;
+pub mod exemplars;
 pub mod features;
 pub mod frame;
 pub mod grid;
@@ -11,6 +12,7 @@ pub mod report;
 pub mod seed;
 
 pub use command::{Answer, Command, CommandError};
+pub use exemplars::Exemplars;
 pub use features::Features;
 pub use frame::{Frame, FrameMeta, InputTensor, PixelBuf, PixelFormat, Timestamp};
 pub use grid::PatchGrid;

@@ -52,6 +52,10 @@ pub enum Reason {
     Seen,
     /// It was found again by looking everywhere.
     Reacquired,
+    /// What is known from before was recognised.
+    Recognised,
+    /// Something is seen that may be this object as well as another that is not seen either.
+    Ambiguous,
     /// It was not seen for longer than the configuration allows.
     TimedOut,
     /// The user removed it.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tagalong::serve::{Activated, Controller, Hello, HelloCamera, ServeConfig, Server, Sink, TracksSink};
 use tagalong::types::command::{
-    BudgetReason, BudgetStatus, CameraStatus, ClientStatus, ErrorCode, ListedTrack, ModelStatus, StageStatus, Status,
+    BudgetReason, BudgetStatus, CameraStatus, ClientStatus, ErrorCode, GalleryObject, ListedTrack, ModelStatus,
+    StageStatus, Status,
 };
 use tagalong::types::mask::Mask;
 use tagalong::types::report::{Latency, Reason, Track};
@@ -136,7 +137,7 @@ impl Controller for FakeController {
         let count = self.executed.fetch_add(1, Ordering::SeqCst) + 1;
         self.commands.lock().unwrap_or_else(|e| e.into_inner()).push(command.clone());
         match command {
-            Command::Tag { camera, seed, name, seq } => {
+            Command::Tag { camera, seed, name, seq, save: _ } => {
                 let bounds = match seed {
                     Seed::Box(bounds) => bounds,
                     Seed::Point([x, y]) => [x - 5.0, y - 5.0, 10.0, 10.0],
@@ -146,6 +147,19 @@ impl Controller for FakeController {
                 let track = Track { name, bounds: Some(bounds), ..track(count, TrackState::Tentative, Reason::Tagged) };
                 Ok(Answer::Tagged { camera: camera.unwrap_or("front".into()), seq: seq.unwrap_or(7), track })
             }
+            Command::Recognise { camera, name } => {
+                let track = Track { name, ..track(count, TrackState::Tentative, Reason::Recognised) };
+                Ok(Answer::Tagged { camera: camera.unwrap_or("front".into()), seq: 7, track })
+            }
+            Command::GalleryExport { name } => Ok(Answer::Exported { name, object_base64: "b2JqZWN0".into() }),
+            Command::GalleryForget { name } => {
+                Err(CommandError::new(ErrorCode::GalleryUnknown, format!("the gallery has nothing called {name:?}")))
+            }
+            Command::Save { .. }
+            | Command::Gallery
+            | Command::GalleryRename { .. }
+            | Command::GalleryMerge { .. }
+            | Command::GalleryImport { .. } => Ok(Answer::Gallery { gallery: vec![known()] }),
             Command::Untag { id: TrackId(404) } => {
                 Err(CommandError::new(ErrorCode::TrackUnknown, "there is no track 404; `list` gives those there are"))
             }
@@ -170,6 +184,18 @@ impl Controller for FakeController {
                 })
             }
         }
+    }
+}
+
+pub fn known() -> GalleryObject {
+    GalleryObject {
+        name: "mug".into(),
+        model: "bundled".into(),
+        exemplars: [64, 128],
+        tracks: [("front".to_owned(), TrackId(3))].into(),
+        saved_ns: 1_767_225_600_000_000_000,
+        changed_ns: 1_767_225_660_000_000_000,
+        problem: Some("it was saved with another model".into()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{ObjectKey, Plane, Propagator};
 use crate::propagate::affinity::{self, Keys};
-use crate::propagate::exemplars::{diverse, mostly};
+use crate::propagate::exemplars::{ExemplarKeys, diverse, mostly};
 
 /// How many times as many patches as it had an object is looked for among.
 pub(super) const SPREAD: usize = 4;
@@ -18,16 +18,23 @@ const NEW: f32 = 0.75;
 impl Propagator {
     /// Where in the newest frame an object may be, looked for everywhere by its exemplars alone: labels, (rows * cols), of
     /// what is most like it, four times as many patches as it had when it was tagged; what is left out gets no label.
-    pub fn look_everywhere(&self, key: ObjectKey) -> Option<Plane> {
+    /// `None` without a frame.
+    pub fn look_everywhere(&self, exemplars: &ExemplarKeys) -> Option<Plane> {
         let newest = &self.context.back()?.keys;
-        let (_, object) = self.find(key)?;
         let n = self.grid.len();
         let mut labels = vec![0.0; n];
-        let count = (SPREAD * mostly(&object.reference).len()).min(n);
-        let wanted = most(&object.exemplars.likeness(self.kernel.as_ref(), newest), count);
-        let found = object.exemplars.label(self.kernel.as_ref(), newest, &wanted, &self.config);
+        let count = ((SPREAD as f32 * exemplars.size(n)).ceil() as usize).clamp(1, n);
+        let wanted = most(&exemplars.likeness(self.kernel.as_ref(), newest), count);
+        let found = exemplars.label(self.kernel.as_ref(), newest, &wanted, &self.config);
         wanted.into_iter().zip(found).for_each(|(patch, label)| labels[patch] = label);
         Some(labels)
+    }
+
+    /// Where in the newest frame what is at least so similar to an object's exemplars is: 1 there, (rows * cols). `None` without a
+    /// frame.
+    pub fn alike(&self, exemplars: &ExemplarKeys, least: f32) -> Option<Plane> {
+        let likeness = exemplars.likeness(self.kernel.as_ref(), &self.context.back()?.keys);
+        Some(likeness.iter().map(|alike| if *alike >= least { 1.0 } else { 0.0 }).collect())
     }
 
     /// The patches of `frame` that are most like those of `source` which are mostly an object by their `labels`:
@@ -40,11 +47,10 @@ impl Propagator {
 
     /// How much patches of the newest frame are like an object, and how much more than they are like what is known not to
     /// be it: the mean over `patches` of the best cosine to the object's exemplars, and of that less the best cosine to the
-    /// others. `None` without an object, a frame or patches.
-    pub fn contrast(&self, key: ObjectKey, patches: &[usize]) -> Option<(f32, f32)> {
+    /// others. `None` without a frame or patches.
+    pub fn contrast(&self, exemplars: &ExemplarKeys, patches: &[usize]) -> Option<(f32, f32)> {
         let newest = &self.context.back()?.keys;
-        let (_, object) = self.find(key)?;
-        let best = object.exemplars.contrast(self.kernel.as_ref(), newest, patches);
+        let best = exemplars.contrast(self.kernel.as_ref(), newest, patches);
         let n = (!best.is_empty()).then_some(best.len() as f32)?;
         let similarity = best.iter().map(|(inside, _)| inside).sum::<f32>() / n;
         let margin = best.iter().map(|(inside, outside)| inside - outside).sum::<f32>() / n;
@@ -52,12 +58,11 @@ impl Propagator {
     }
 
     /// Learns what an object looks like, and what is not it, from the newest frame, in which it is surely where its labels
-    /// are: what of it is new, and what else would be taken for it.
-    pub fn study(&mut self, key: ObjectKey) {
-        let Some((patches, labels)) = self.lessons(key) else { return };
-        if let Some(object) = self.find_mut(key).filter(|_| !labels.is_empty()) {
-            object.exemplars.learn(patches.features(), &labels);
-        }
+    /// are: what of it is new, and what else would be taken for it. Returns whether there was anything to learn.
+    pub fn study(&mut self, key: ObjectKey) -> bool {
+        let Some((patches, labels)) = self.lessons(key).filter(|(_, labels)| !labels.is_empty()) else { return false };
+        let object = self.find_mut(key);
+        object.map(|object| object.exemplars.learn(patches.features(), &labels)).is_some()
     }
 
     /// What [`Propagator::study`] learns: patches, and their labels.

@@ -209,7 +209,7 @@ mod tests {
             // It goes on with frames and objects of the grid that it has now.
             memory.step(&random_features(to, 8, 3));
             assert!(memory.add(ObjectKey(2), vec![0.5; to.len()], 1));
-            assert_eq!(memory.look_everywhere(ObjectKey(1)).unwrap().len(), to.len());
+            assert_eq!(memory.look_everywhere(memory.exemplars(ObjectKey(1)).unwrap()).unwrap().len(), to.len());
         }
         let (cohort, object) = memory.find(ObjectKey(1)).unwrap();
         assert!(cohort.tagged.is_none() && object.tagged.is_none());

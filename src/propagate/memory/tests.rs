@@ -59,7 +59,7 @@ fn a_grid_of_fewer_patches_than_matches_is_searched() {
     memory.step(&random_features(grid, 4, 1));
     memory.add(ObjectKey(1), vec![1.0, 0.0], 0);
     memory.step(&random_features(grid, 4, 1));
-    let labels = memory.look_everywhere(ObjectKey(1)).unwrap();
+    let labels = memory.look_everywhere(memory.exemplars(ObjectKey(1)).unwrap()).unwrap();
     assert!(labels[0] > labels[1], "{labels:?}");
 }
 

@@ -1,10 +1,10 @@
-//! What outlives the process: the ids that were given to tracks.
+//! The ids that were given to tracks.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::{StateError, write_atomically};
 use crate::types::TrackId;
 
 /// Ids reserved on disk at a time, so that tagging rarely waits for the disk.
@@ -22,17 +22,6 @@ struct Inner {
     next: u64,
     /// Ids below this are reserved on disk.
     reserved: u64,
-}
-
-/// Why the state directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    #[error("{path}: {source}; the state directory must exist and be writable by the daemon")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{path}: another daemon has it; give each a `state_dir` of its own, or ids would be used twice")]
-    InUse { path: PathBuf },
-    #[error("{path}: holds {found:?} where the next track id should be; remove the file if ids may be used again")]
-    Garbled { path: PathBuf, found: String },
 }
 
 impl TrackIds {
@@ -98,19 +87,6 @@ fn lock(path: PathBuf) -> Result<fs::File, StateError> {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse { path }),
         Err(fs::TryLockError::Error(source)) => Err(StateError::Io { path, source }),
-    }
-}
-
-/// Replaces a file so that, whenever the power fails, either the old or the new content is there whole.
-fn write_atomically(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut file = fs::File::create(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(directory) => fs::File::open(directory)?.sync_all(),
-        None => Ok(()),
     }
 }
 
