@@ -74,6 +74,13 @@ impl ExemplarKeys {
         affinity::likeness(kernel, &self.keys, &mostly(&self.labels), frame)
     }
 
+    /// The mean over the patches of the object of the cosine to the most similar one of another object.
+    pub fn resemblance(&self, kernel: &dyn Kernel, other: &ExemplarKeys) -> f32 {
+        let own = mostly(&self.labels);
+        let likeness = other.likeness(kernel, &self.keys);
+        own.iter().map(|patch| likeness[*patch]).sum::<f32>() / own.len().max(1) as f32
+    }
+
     /// The labels of `patches` of `frame`: means over those of the most similar exemplars, weighed as matches in frames are.
     pub fn label(&self, kernel: &dyn Kernel, frame: &Keys, patches: &[usize], rule: &PropagateConfig) -> Vec<f32> {
         let matches = affinity::search_everywhere(kernel, frame, patches, &self.keys, rule.top_k);

@@ -13,7 +13,7 @@ pub struct Sighting {
     pub seen: bool,
     /// Whether it was found by looking everywhere.
     pub reacquired: bool,
-    /// Whether what was found by looking everywhere may be another object as well.
+    /// Whether what was found by looking everywhere may be another object as well, or what is seen.
     pub ambiguous: bool,
     /// Pixels.
     pub area: f64,
@@ -111,6 +111,7 @@ impl Life {
             }
             Lost | Removed => (self.state, self.reason),
         };
+        let reason = if state == Tracked && sighting.ambiguous { Reason::Ambiguous } else { reason };
         if state == Lost && self.state != Lost {
             self.lost_at = sighting.time;
         }
@@ -165,7 +166,7 @@ mod tests {
             time: (i + 1) as f64 * 0.1,
             seen: !matches!(c, '.' | '?'),
             reacquired: c == 'r',
-            ambiguous: c == '?',
+            ambiguous: matches!(c, '?' | '!'),
             area: match c {
                 '.' | '?' => 0.0,
                 's' => 30.0,
@@ -201,6 +202,8 @@ mod tests {
             Case { script: "oooe.", last: (Occluded, Reason::LeftView) },
             Case { script: "oooe.....", last: (Lost, Reason::LeftView) },
             Case { script: "oooe.....r", last: (Tracked, Reason::Reacquired) },
+            Case { script: "ooo!", last: (Tracked, Reason::Ambiguous) },
+            Case { script: "ooo!s", last: (Occluded, Reason::Shrunk) },
             Case { script: "ooo?", last: (Occluded, Reason::Ambiguous) },
             Case { script: "ooo.....?", last: (Lost, Reason::Ambiguous) },
             Case { script: "ooo.....?.", last: (Lost, Reason::Ambiguous) },

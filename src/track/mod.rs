@@ -2,6 +2,7 @@
 
 mod evidence;
 mod life;
+mod lookalikes;
 pub mod session;
 
 pub use evidence::Evidence;

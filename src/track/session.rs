@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::TrackConfig;
 use super::evidence::Evidence;
 use super::life::{Life, Sighting};
+use super::lookalikes::{self, Expected};
 use crate::propagate::exemplars::ExemplarKeys;
 use crate::propagate::refine::Refiner;
 use crate::propagate::seed::{self, SeedError};
@@ -48,7 +49,15 @@ struct Object {
     last_place: Option<(f64, [f64; 2])>,
     /// x, y in pixels a second.
     velocity: [f64; 2],
-    /// How similar it is to its exemplars where it is surely seen; `None` before it was.
+    /// Of a disc of its area, where it was last placed, in pixels.
+    radius: f64,
+    /// The sum of its labels, where it last neither covered another that looks the same nor was covered by it.
+    mass: f32,
+    /// Since when it has covered another that looks the same, or has been covered by it, in seconds.
+    touching: Option<f64>,
+    /// Whether that took so long that it may be the other by now.
+    confused: bool,
+    /// How similar it is to its exemplars where it scores as well as what is found again must; `None` before it did.
     usual_similarity: Option<f32>,
     /// Whether what it is known by is to outlive it, and has changed since it was last asked for.
     kept: Option<Changed>,
@@ -107,6 +116,8 @@ const AMBIGUOUS: f32 = 0.02;
 /// follows what is seen, a frame.
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
+/// Seconds for which what covers another that looks the same, or is covered by it, is trusted to go on as it went.
+const COAST: f64 = 1.0;
 /// What is found by looking everywhere must score at least this to be taken for the object.
 const REACQUIRE_SCORE: f32 = 0.5;
 /// ... and have this fraction of the reference's patches.
@@ -172,10 +183,11 @@ impl Session {
             self.recent.pop_front();
         }
         let time = seconds(meta);
+        self.part_lookalikes(meta);
         let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence_of(o)).collect();
         for (object, evidence) in self.objects.iter_mut().zip(&evidence) {
             object.score = evidence.score();
-            if object.score >= SURE {
+            if object.score >= REACQUIRE_SCORE {
                 let usual = object.usual_similarity.unwrap_or(evidence.similarity);
                 object.usual_similarity = Some(usual + SIMILARITY_RATE * (evidence.similarity - usual));
             }
@@ -191,12 +203,13 @@ impl Session {
                 time,
                 seen: area > 0.0 && (object.score >= self.config.min_score || !self.config.recover),
                 reacquired: reacquired.contains(&object.id),
-                ambiguous: ambiguous.contains(&object.id),
+                ambiguous: ambiguous.contains(&object.id) || object.confused,
                 area,
                 at_edge: bounds.is_some_and(|b| touches_edge(b, meta.width, meta.height, patch / 2.0)),
             };
             let was = object.life.state;
             object.life.observe(&self.config, &sighting);
+            object.confused &= !sighting.reacquired;
             object.place(&sighting);
             if object.life.state == TrackState::Lost && was != TrackState::Lost && self.config.recover {
                 // What its labels cling to is not the object: only the reference is worth keeping.
@@ -313,6 +326,7 @@ impl Session {
         object.mask = mask.expect("every object has one");
         object.life = Life::new(seconds(&meta), object.mask.area() as f64);
         object.last_place = object.mask.centroid().map(|c| (seconds(&meta), c));
+        object.radius = (object.mask.area() as f64 / std::f64::consts::PI).sqrt();
         Ok(object.track())
     }
 
@@ -392,6 +406,47 @@ impl Session {
             (Some(rule), Some(picture)) => self.refiner.masks(&self.field, picture, [meta.width, meta.height], rule),
             _ => self.upsampler.masks(&self.field, meta.width, meta.height, self.memory.config().min_max),
         }
+    }
+
+    /// Shares out the labels of those that look the same by where each is expected.
+    fn part_lookalikes(&mut self, meta: &FrameMeta) {
+        let grid = self.memory.grid();
+        let (across, down) = (meta.width as f64 / grid.cols as f64, meta.height as f64 / grid.rows as f64);
+        let place =
+            |patch: usize| [((patch % grid.cols) as f64 + 0.5) * across, ((patch / grid.cols) as f64 + 0.5) * down];
+        let time = seconds(meta);
+        let mut touching = vec![false; self.objects.len()];
+        for (one, other) in (1..self.objects.len()).flat_map(|other| (0..other).map(move |one| (one, other))) {
+            let pair = [&self.objects[one], &self.objects[other]];
+            let [Some(here), Some(there)] = pair.map(|object| object.expected(time)) else { continue };
+            let keys = pair.map(|object| key(object.id));
+            let [Some(a), Some(b)] = keys.map(|key| self.memory.labels(key)) else { continue };
+            let together = here.touches(&there) || pair.iter().all(|object| object.touching.is_some());
+            let touch = together && lookalikes::cover(a, b, pair.map(|object| object.mass));
+            let contend = lookalikes::contend(a, b);
+            if !(touch || contend) || !self.look_alike(pair) {
+                continue;
+            }
+            touching[one] |= touch;
+            touching[other] |= touch;
+            let (mut a, mut b) = (a.to_vec(), b.to_vec());
+            lookalikes::part([&mut a, &mut b], [here, there], (0..grid.len()).map(place));
+            self.memory.correct(keys[0], &a);
+            self.memory.correct(keys[1], &b);
+        }
+        for (object, touches) in self.objects.iter_mut().zip(touching) {
+            object.touch(touches.then_some(time));
+            if !touches {
+                object.mass = self.memory.labels(key(object.id)).map_or(0.0, |labels| labels.iter().sum());
+            }
+        }
+    }
+
+    /// Whether two objects are nearly as similar to one another as they usually are to themselves.
+    fn look_alike(&self, pair: [&Object; 2]) -> bool {
+        let usual = pair.iter().filter_map(|object| object.usual_similarity).fold(f32::INFINITY, f32::min);
+        let [Some(a), Some(b)] = pair.map(|object| self.memory.exemplars(key(object.id))) else { return false };
+        self.memory.resemblance(a, b) > usual - ALIKE
     }
 
     fn evidence_of(&self, object: &Object) -> Evidence {
@@ -556,6 +611,10 @@ impl Object {
             mask: Mask::empty(meta.width, meta.height),
             last_place: None,
             velocity: [0.0; 2],
+            radius: 0.0,
+            mass: 0.0,
+            touching: None,
+            confused: false,
             usual_similarity: None,
             kept: None,
         }
@@ -563,10 +622,19 @@ impl Object {
 
     /// Follows the centre while it is seen; what is not seen has no place.
     fn place(&mut self, sighting: &Sighting) {
-        let Some(centre) = self.mask.centroid().filter(|_| sighting.seen) else {
+        let centre = self.mask.centroid().filter(|_| sighting.seen);
+        if self.touching.is_some() && !self.confused {
+            // Of two that look the same and cover one another, each gets the nearer part of what is seen: it is not there.
+            if centre.is_none() {
+                (self.mask, self.score) = (Mask::empty(self.mask.width, self.mask.height), 0.0);
+            }
+            return;
+        }
+        let Some(centre) = centre else {
             self.hide();
             return;
         };
+        self.radius = (self.mask.area() as f64 / std::f64::consts::PI).sqrt();
         if let Some((then, place)) = self.last_place.filter(|(then, _)| sighting.time > *then) {
             for axis in 0..2 {
                 let now = (centre[axis] - place[axis]) / (sighting.time - then);
@@ -574,6 +642,19 @@ impl Object {
             }
         }
         self.last_place = Some((sighting.time, centre));
+    }
+
+    /// Where it goes on to, from where it was seen last.
+    fn expected(&self, time: f64) -> Option<Expected> {
+        let (then, place) = self.last_place?;
+        let centre = std::array::from_fn(|axis| place[axis] + self.velocity[axis] * (time - then));
+        Some(Expected { centre, radius: self.radius })
+    }
+
+    /// Takes in whether it covers another that looks the same or is covered by it, at `now` in seconds.
+    fn touch(&mut self, now: Option<f64>) {
+        self.touching = now.map(|now| self.touching.unwrap_or(now));
+        self.confused |= self.touching.zip(now).is_some_and(|(since, now)| now - since > COAST);
     }
 
     /// Nothing of the object is seen.

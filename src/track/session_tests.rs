@@ -367,6 +367,51 @@ fn of_two_that_look_the_same_neither_is_said_to_be_the_one_that_returns() {
     );
 }
 
+/// Two blocks of one kind, tagged as tracks 1 and 2, and what is told of both in each frame.
+fn play_twins(frames: u64, at: impl Fn(u64) -> [isize; 2]) -> Vec<[Track; 2]> {
+    let mut session = session();
+    let both = |seq: u64| frame(seq, &[(1, 6, at(seq)[0]), (1, 7, at(seq)[1])]);
+    session.step(&meta(0), &both(0));
+    session.tag(&pixels(6, at(0)[0]), None, TrackId(1), "cup".into()).unwrap();
+    session.tag(&pixels(7, at(0)[1]), None, TrackId(2), "its twin".into()).unwrap();
+    (1..frames).map(|seq| session.step(&meta(seq), &both(seq)).tracks.try_into().unwrap()).collect()
+}
+
+#[test]
+fn two_that_look_the_same_and_pass_each_other_keep_their_identities() {
+    let tracks = play_twins(40, |seq| [1 + seq as isize / 2, 20 - seq as isize / 2]);
+    for (one, other) in [(5, 0), (38, 0)].map(|(seq, _)| (&tracks[seq][0], &tracks[seq][1])) {
+        assert_eq!([one.state, other.state], [TrackState::Tracked; 2], "{one:?} {other:?}");
+    }
+    let [one, other] = &tracks[38];
+    let x = |track: &Track| track.centroid.unwrap()[0];
+    assert!((x(one) - 16.0 * 21.5).abs() < 16.0 && (x(other) - 16.0 * 2.5).abs() < 16.0, "{one:?} {other:?}");
+    assert_ne!([one.reason, other.reason], [Reason::Ambiguous; 2]);
+}
+
+#[test]
+fn two_that_look_the_same_and_stand_side_by_side_are_not_ambiguous() {
+    let step = |seq: u64| seq.min(16) as isize / 2;
+    for (seq, tracks) in (1..).zip(play_twins(60, |seq| [1 + step(seq), 20 - step(seq)])) {
+        let [one, other] = &tracks;
+        let x = |track: &Track| track.centroid.unwrap_or_default()[0];
+        let places = [1 + step(seq), 20 - step(seq)].map(|col| 16.0 * (col as f32 + 1.5));
+        assert!((x(one) - places[0]).abs() < 16.0 && (x(other) - places[1]).abs() < 16.0, "{seq}: {one:?} {other:?}");
+        assert!(tracks.iter().all(|track| track.reason != Reason::Ambiguous), "{seq}: {tracks:?}");
+    }
+}
+
+#[test]
+fn two_that_look_the_same_and_stay_together_are_said_to_be_ambiguous() {
+    // They meet, stay for three seconds, and part; nobody can say whether they passed each other.
+    let step = |seq: u64| if seq < 19 { seq / 2 } else { (seq.max(48) - 30) / 2 } as isize;
+    let tracks = play_twins(60, |seq| [1 + step(seq), 20 - step(seq)]);
+    assert!(tracks[10].iter().all(|track| track.reason != Reason::Ambiguous), "{:?}", tracks[10]);
+    for track in &tracks[58] {
+        assert_eq!((track.state, track.reason), (TrackState::Tracked, Reason::Ambiguous), "{track:?}");
+    }
+}
+
 #[test]
 fn an_end_is_told_once() {
     let mut session = session();

@@ -54,7 +54,7 @@ pub enum Reason {
     Reacquired,
     /// What is known from before was recognised.
     Recognised,
-    /// Something is seen that may be this object as well as another that is not seen either.
+    /// What is seen may be this object as well as another.
     Ambiguous,
     /// It was not seen for longer than the configuration allows.
     TimedOut,

@@ -57,6 +57,11 @@ impl Propagator {
         Some((similarity, margin))
     }
 
+    /// How similar two objects look: the mean over the exemplars of the one that are it of the best cosine to those of the other.
+    pub fn resemblance(&self, one: &ExemplarKeys, other: &ExemplarKeys) -> f32 {
+        one.resemblance(self.kernel.as_ref(), other)
+    }
+
     /// Learns what an object looks like, and what is not it, from the newest frame, in which it is surely where its labels
     /// are: what of it is new, and what else would be taken for it. Returns whether there was anything to learn.
     pub fn study(&mut self, key: ObjectKey) -> bool {
