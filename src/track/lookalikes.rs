@@ -29,11 +29,27 @@ pub fn cover(a: &[f32], b: &[f32], apart: [f32; 2]) -> bool {
     together < COVERED * (apart[0] + apart[1])
 }
 
-/// Whether two objects have labels on the same patches to speak of.
-pub fn contend(a: &[f32], b: &[f32]) -> bool {
-    let common: f32 = a.iter().zip(b).map(|(a, b)| a.min(*b)).sum();
-    let least = a.iter().sum::<f32>().min(b.iter().sum());
-    least > 0.0 && common >= CONTENDED * least
+/// Those pairs of objects, the lower first, that have labels on the same patches to speak of. `planes` are the labels of each,
+/// (objects, patches). What takes time grows with the objects, not with their pairs, where few of them meet.
+pub fn contended(planes: &[&[f32]]) -> Vec<(usize, usize)> {
+    let count = planes.len();
+    let (mut sums, mut common) = (vec![0.0f32; count], vec![0.0f32; count * count]);
+    let mut here: Vec<(usize, f32)> = Vec::new();
+    for patch in 0..planes.iter().map(|plane| plane.len()).max().unwrap_or(0) {
+        here.clear();
+        let labels = planes.iter().map(|plane| plane.get(patch).copied().unwrap_or(0.0));
+        here.extend(labels.enumerate().filter(|(_, label)| *label > 0.0));
+        for (at, (other, b)) in here.iter().enumerate() {
+            sums[*other] += b;
+            here[..at].iter().for_each(|(one, a)| common[one * count + other] += a.min(*b));
+        }
+    }
+    let pairs = (1..count).flat_map(|other| (0..other).map(move |one| (one, other)));
+    let contend = |(one, other): &(usize, usize)| {
+        let least = sums[*one].min(sums[*other]);
+        least > 0.0 && common[one * count + other] >= CONTENDED * least
+    };
+    pairs.filter(contend).collect()
 }
 
 /// Shares out the labels that two objects have together: of each patch the one gets the more that is expected nearer to it, and
@@ -59,7 +75,7 @@ mod tests {
         // Ten patches of 10 pixels in a row; both have labels at 1 to 3 and at 6 to 8.
         let both = || (0..10).map(|i| if [1, 2, 3, 6, 7, 8].contains(&i) { 0.5 } else { 0.0 }).collect::<Vec<f32>>();
         let (mut a, mut b) = (both(), both());
-        assert!(contend(&a, &b) && !contend(&a, &[0.0; 10]));
+        assert_eq!(contended(&[&a, &[0.0; 10], &b, &[]]), [(0, 2)]);
         let at = |x| Expected { centre: [x, 5.0], radius: 15.0 };
         let places = || (0..10).map(|i| [10.0 * f64::from(i) + 5.0, 5.0]);
         part([&mut a, &mut b], [at(25.0), at(75.0)], places());
@@ -67,7 +83,7 @@ mod tests {
             assert!((a[i] + b[i] - 2.0 * both()[i]).abs() < 1e-6, "{i}");
         }
         assert!(a[1..4].iter().all(|label| *label > 0.95) && b[6..9].iter().all(|label| *label > 0.95), "{a:?} {b:?}");
-        assert!(!contend(&a, &b) && !at(25.0).touches(&at(75.0)) && at(25.0).touches(&at(50.0)));
+        assert!(contended(&[&a, &b]).is_empty() && !at(25.0).touches(&at(75.0)) && at(25.0).touches(&at(50.0)));
         assert!(cover(&a, &b, [4.0, 4.0]) && !cover(&a, &b, [3.0, 3.0]));
         // Where both are expected in one place, both keep what they have.
         let (mut a, mut b) = (both(), both());

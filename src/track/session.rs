@@ -416,14 +416,20 @@ impl Session {
             |patch: usize| [((patch % grid.cols) as f64 + 0.5) * across, ((patch / grid.cols) as f64 + 0.5) * down];
         let time = seconds(meta);
         let mut touching = vec![false; self.objects.len()];
+        let planes: Vec<&[f32]> =
+            self.objects.iter().map(|object| self.memory.labels(key(object.id)).unwrap_or_default()).collect();
+        let contended = lookalikes::contended(&planes);
         for (one, other) in (1..self.objects.len()).flat_map(|other| (0..other).map(move |one| (one, other))) {
             let pair = [&self.objects[one], &self.objects[other]];
             let [Some(here), Some(there)] = pair.map(|object| object.expected(time)) else { continue };
+            let together = here.touches(&there) || pair.iter().all(|object| object.touching.is_some());
+            let contend = contended.contains(&(one, other));
+            if !(together || contend) {
+                continue;
+            }
             let keys = pair.map(|object| key(object.id));
             let [Some(a), Some(b)] = keys.map(|key| self.memory.labels(key)) else { continue };
-            let together = here.touches(&there) || pair.iter().all(|object| object.touching.is_some());
             let touch = together && lookalikes::cover(a, b, pair.map(|object| object.mass));
-            let contend = lookalikes::contend(a, b);
             if !(touch || contend) || !self.look_alike(pair) {
                 continue;
             }
