@@ -175,9 +175,15 @@ impl Propagator {
     pub fn add(&mut self, key: ObjectKey, labels: Vec<f32>, back: usize) -> bool {
         assert_eq!(labels.len(), self.grid.len(), "labels are of this memory's grid");
         let Some(index) = self.context.len().checked_sub(back + 1) else { return false };
+        let exemplars = ExemplarKeys::of(self.kernel.as_ref(), &self.context[index].keys, &labels);
+        self.insert(key, labels, index, exemplars);
+        true
+    }
+
+    /// Takes up an object whose reference frame is context frame `index`.
+    fn insert(&mut self, key: ObjectKey, labels: Plane, index: usize, exemplars: ExemplarKeys) {
         self.remove(key);
         let since = self.context[index].id;
-        let exemplars = ExemplarKeys::of(self.kernel.as_ref(), &self.context[index].keys, &labels);
         let mut object = Object { key, reference: labels, tagged: None, context: VecDeque::new(), exemplars };
         for newer in index + 1..self.context.len() {
             let plane = self.catch_up(&object, index, newer);
@@ -190,15 +196,14 @@ impl Propagator {
                 self.cohorts.insert(at, Cohort { since, reference, tagged: None, objects: vec![object] });
             }
         }
-        true
     }
 
     /// Takes up an object that is known already, where its labels in the newest frame are `labels`. Returns false, and does
     /// nothing, when there is no frame.
     pub fn add_known(&mut self, key: ObjectKey, labels: Vec<f32>, exemplars: ExemplarKeys) -> bool {
-        let added = self.add(key, labels, 0);
-        self.know(key, exemplars);
-        added
+        let Some(newest) = self.context.len().checked_sub(1) else { return false };
+        self.insert(key, labels, newest, exemplars);
+        true
     }
 
     /// Has an object known by other exemplars.

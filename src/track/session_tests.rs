@@ -380,7 +380,7 @@ fn play_twins(frames: u64, at: impl Fn(u64) -> [isize; 2]) -> Vec<[Track; 2]> {
 #[test]
 fn two_that_look_the_same_and_pass_each_other_keep_their_identities() {
     let tracks = play_twins(40, |seq| [1 + seq as isize / 2, 20 - seq as isize / 2]);
-    for (one, other) in [(5, 0), (38, 0)].map(|(seq, _)| (&tracks[seq][0], &tracks[seq][1])) {
+    for [one, other] in [&tracks[5], &tracks[38]] {
         assert_eq!([one.state, other.state], [TrackState::Tracked; 2], "{one:?} {other:?}");
     }
     let [one, other] = &tracks[38];
