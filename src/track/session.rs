@@ -1,12 +1,18 @@
 //! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
 
+mod object;
+mod seek;
+
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+
+use object::Object;
+use seek::REACQUIRE_SCORE;
 
 use super::TrackConfig;
 use super::evidence::Evidence;
 use super::life::{Life, Sighting};
-use super::lookalikes::{self, Expected};
+use super::lookalikes;
 use crate::propagate::exemplars::ExemplarKeys;
 use crate::propagate::refine::Refiner;
 use crate::propagate::seed::{self, SeedError};
@@ -38,51 +44,12 @@ pub struct Session {
     studied: Option<TrackId>,
 }
 
-/// A tagged object.
-struct Object {
-    id: TrackId,
-    name: String,
-    life: Life,
-    score: f32,
-    mask: Mask,
-    /// Where its centre was last seen: seconds; x, y in pixels.
-    last_place: Option<(f64, [f64; 2])>,
-    /// x, y in pixels a second.
-    velocity: [f64; 2],
-    /// Of a disc of its area, where it was last placed, in pixels.
-    radius: f64,
-    /// The sum of its labels, where it last neither covered another that looks the same nor was covered by it.
-    mass: f32,
-    /// Since when it has covered another that looks the same, or has been covered by it, in seconds.
-    touching: Option<f64>,
-    /// Whether that took so long that it may be the other by now.
-    confused: bool,
-    /// How similar it is to its exemplars where it scores as well as what is found again must; `None` before it did.
-    usual_similarity: Option<f32>,
-    /// Whether what it is known by is to outlive it, and has changed since it was last asked for.
-    kept: Option<Changed>,
-}
-
-/// Whether something has changed.
-type Changed = bool;
-
 /// An object that is known from before.
 #[derive(Clone, Debug)]
 struct Known {
     id: TrackId,
     name: String,
     exemplars: ExemplarKeys,
-}
-
-/// What came of looking for an object.
-enum Sight {
-    Nowhere,
-    /// Something is seen that is as much like something else as like the object.
-    Ambiguous,
-    Found {
-        labels: Vec<f32>,
-        score: f32,
-    },
 }
 
 /// Why an object could not be tagged.
@@ -102,26 +69,14 @@ pub enum TagError {
     Seed(#[from] SeedError),
 }
 
-/// How fast the velocity follows what is seen, a frame.
-const VELOCITY_RATE: f64 = 0.4;
 /// Patches of an object that are compared with its exemplars, at most and at least, and those of all objects
 /// together: so many objects cost no more than some.
 const SAMPLES: RangeInclusive<usize> = 8..=32;
 const SAMPLES_OF_ALL: usize = 256;
-/// How many objects are looked for everywhere in one frame, of those that are followed, and as many of those that are known.
-const SOUGHT: usize = 2;
-/// What is found may be another object as well, where it is not this much more like the one than like the other.
-const AMBIGUOUS: f32 = 0.02;
 /// How much less similar to its exemplars than usual something may be that may be the object, and how fast the usual similarity
 /// follows what is seen, a frame.
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
-/// Seconds for which what covers another that looks the same, or is covered by it, is trusted to go on as it went.
-const COAST: f64 = 1.0;
-/// What is found by looking everywhere must score at least this to be taken for the object.
-const REACQUIRE_SCORE: f32 = 0.5;
-/// ... and have this fraction of the reference's patches.
-const REACQUIRE_SIZE: f32 = 0.3;
 /// What an object looks like is learnt where it scores at least this ...
 const SURE: f32 = 0.8;
 /// ... has these parts of the patches that it had when it was tagged ...
@@ -483,101 +438,6 @@ impl Session {
         patches.iter().copied().step_by(patches.len().div_ceil(samples).max(1)).collect()
     }
 
-    /// Looks everywhere for some of the objects that are not seen, each in its turn, so that many of them cost no
-    /// more than a few. Returns those that were found, and those that may be one as well as another.
-    fn seek(&mut self, time: f64) -> (Vec<TrackId>, Vec<TrackId>) {
-        let (mut found, mut ambiguous) = (Vec::new(), Vec::new());
-        if !self.config.recover {
-            return (found, ambiguous);
-        }
-        for id in in_turn(self.unseen().collect(), &mut self.sought[0]) {
-            let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
-            match self.look_for(id, exemplars, &self.unseen().collect::<Vec<TrackId>>()) {
-                Sight::Found { labels, score } => {
-                    self.memory.take_up(key(id), &labels);
-                    self.objects.iter_mut().filter(|object| object.id == id).for_each(|object| object.score = score);
-                    found.push(id);
-                }
-                Sight::Ambiguous => ambiguous.push(id),
-                Sight::Nowhere => {}
-            }
-        }
-        for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
-            let room = self.objects.len() < self.config.max_objects.min(MAX_OBJECTS);
-            if let Some(at) = self.known.iter().position(|known| room && known.id == id) {
-                found.extend(self.look_for_known(at, time));
-            }
-        }
-        (found, ambiguous)
-    }
-
-    /// The objects that are followed and not seen.
-    fn unseen(&self) -> impl Iterator<Item = TrackId> {
-        self.objects.iter().filter(|object| object.score < self.config.min_score).map(|object| object.id)
-    }
-
-    /// Looks for a known object, and follows it from here where it is seen.
-    fn look_for_known(&mut self, at: usize, time: f64) -> Option<TrackId> {
-        let rivals: Vec<TrackId> = self.unseen().chain(self.known.iter().map(|known| known.id)).collect();
-        let Known { id, exemplars, .. } = &self.known[at];
-        let Sight::Found { labels, score } = self.look_for(*id, exemplars, &rivals) else { return None };
-        let meta = self.recent.back()?.clone();
-        let Known { id, name, exemplars } = self.known.remove(at);
-        self.memory.add_known(key(id), labels, exemplars);
-        let life = Life::recognised(time);
-        self.objects.push(Object { score, life, kept: Some(false), ..Object::new(id, name, &meta) });
-        Some(id)
-    }
-
-    /// Looks everywhere in the newest frame for object `id`, which `rivals` are not to be taken for; what is seen of other objects
-    /// is not it.
-    fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, rivals: &[TrackId]) -> Sight {
-        let found = self.memory.look_everywhere(exemplars).and_then(|labels| self.largest_free(id, labels, exemplars));
-        let Some(labels) = found else { return self.look_for_alike(id, exemplars) };
-        let score = self.evidence(&labels, exemplars).score();
-        if score < REACQUIRE_SCORE.max(self.config.min_score) {
-            return self.look_for_alike(id, exemplars);
-        }
-        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
-        let patches = self.sample(&patches);
-        let similarity =
-            |exemplars| self.memory.contrast(exemplars, &patches).map_or(0.0, |(similarity, _)| similarity);
-        let own = similarity(exemplars);
-        let known = |rival| self.known.iter().find(|known| known.id == rival).map(|known| &known.exemplars);
-        let is_as_like = |rival: &&TrackId| {
-            let theirs = self.memory.exemplars(key(**rival)).or_else(|| known(**rival));
-            **rival != id && theirs.is_some_and(|theirs| similarity(theirs) > own - AMBIGUOUS)
-        };
-        match rivals.iter().find(is_as_like) {
-            Some(_) => Sight::Ambiguous,
-            None => Sight::Found { labels, score },
-        }
-    }
-
-    /// Whether something looks as an object does, and no less as something does that is known not to be it: its twin, say.
-    fn look_for_alike(&self, id: TrackId, exemplars: &ExemplarKeys) -> Sight {
-        let usual = self.objects.iter().find(|object| object.id == id).and_then(|object| object.usual_similarity);
-        let alike = usual.and_then(|usual| self.memory.alike(exemplars, usual - ALIKE));
-        let Some(labels) = alike.and_then(|labels| self.largest_free(id, labels, exemplars)) else {
-            return Sight::Nowhere;
-        };
-        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
-        match self.memory.contrast(exemplars, &self.sample(&patches)) {
-            Some((_, margin)) if margin > -ALIKE => Sight::Ambiguous,
-            _ => Sight::Nowhere,
-        }
-    }
-
-    /// The largest part of `labels` where no other object is seen, if it is large enough to be object `id`.
-    fn largest_free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Option<Vec<f32>> {
-        let seen = self.objects.iter().filter(|other| other.id != id && other.score >= self.config.min_score);
-        for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
-            labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
-        }
-        let least = REACQUIRE_SIZE * exemplars.size(labels.len());
-        largest_component(&labels, self.memory.grid()).filter(|largest| largest.iter().sum::<f32>() >= least)
-    }
-
     /// Learns what one of the objects that are surely seen looks like now, and what is not it, each in its turn.
     fn study(&mut self, evidence: &[Evidence]) {
         let is_sure = |(object, evidence): (&Object, &Evidence)| {
@@ -592,99 +452,6 @@ impl Session {
             let learnt = self.memory.study(key(id));
             let object = self.objects.iter_mut().find(|object| object.id == id);
             object.and_then(|object| object.kept.as_mut()).into_iter().for_each(|changed| *changed |= learnt);
-        }
-    }
-}
-
-/// Some of the objects, after those that had their turn last; the last of them is noted in `last`.
-fn in_turn(mut ids: Vec<TrackId>, last: &mut Option<TrackId>) -> Vec<TrackId> {
-    ids.sort_unstable();
-    let turn = ids.iter().position(|id| Some(*id) > *last).unwrap_or(0);
-    ids.rotate_left(turn);
-    ids.truncate(SOUGHT);
-    *last = ids.last().copied();
-    ids
-}
-
-impl Object {
-    /// One that begins in a frame.
-    fn new(id: TrackId, name: String, meta: &FrameMeta) -> Object {
-        Object {
-            id,
-            name,
-            life: Life::new(seconds(meta), 0.0),
-            score: 1.0,
-            mask: Mask::empty(meta.width, meta.height),
-            last_place: None,
-            velocity: [0.0; 2],
-            radius: 0.0,
-            mass: 0.0,
-            touching: None,
-            confused: false,
-            usual_similarity: None,
-            kept: None,
-        }
-    }
-
-    /// Follows the centre while it is seen; what is not seen has no place.
-    fn place(&mut self, sighting: &Sighting) {
-        let centre = self.mask.centroid().filter(|_| sighting.seen);
-        if self.touching.is_some() && !self.confused {
-            // Of two that look the same and cover one another, each gets the nearer part of what is seen: it is not there.
-            if centre.is_none() {
-                (self.mask, self.score) = (Mask::empty(self.mask.width, self.mask.height), 0.0);
-            }
-            return;
-        }
-        let Some(centre) = centre else {
-            self.hide();
-            return;
-        };
-        self.radius = (self.mask.area() as f64 / std::f64::consts::PI).sqrt();
-        if let Some((then, place)) = self.last_place.filter(|(then, _)| sighting.time > *then) {
-            for axis in 0..2 {
-                let now = (centre[axis] - place[axis]) / (sighting.time - then);
-                self.velocity[axis] += VELOCITY_RATE * (now - self.velocity[axis]);
-            }
-        }
-        self.last_place = Some((sighting.time, centre));
-    }
-
-    /// Where it goes on to, from where it was seen last.
-    fn expected(&self, time: f64) -> Option<Expected> {
-        let (then, place) = self.last_place?;
-        let centre = std::array::from_fn(|axis| place[axis] + self.velocity[axis] * (time - then));
-        Some(Expected { centre, radius: self.radius })
-    }
-
-    /// Takes in whether it covers another that looks the same or is covered by it, at `now` in seconds.
-    fn touch(&mut self, now: Option<f64>) {
-        self.touching = now.map(|now| self.touching.unwrap_or(now));
-        self.confused |= self.touching.zip(now).is_some_and(|(since, now)| now - since > COAST);
-    }
-
-    /// Nothing of the object is seen.
-    fn hide(&mut self) {
-        self.mask = Mask::empty(self.mask.width, self.mask.height);
-        self.score = 0.0;
-        self.last_place = None;
-        self.velocity = [0.0; 2];
-    }
-
-    fn track(&self) -> Track {
-        Track {
-            id: self.id,
-            name: self.name.clone(),
-            state: self.life.state,
-            reason: self.life.reason,
-            score: self.score,
-            bounds: self.mask.bounds().map(|b| b.map(|v| v as f32)),
-            centroid: self.mask.centroid().map(|c| c.map(|v| v as f32)),
-            area: self.mask.area() as u64,
-            velocity: self.velocity.map(|v| v as f32),
-            age: self.life.age,
-            since_seen: self.life.since_seen,
-            mask: (!self.mask.is_empty()).then(|| self.mask.to_coco()),
         }
     }
 }
@@ -716,40 +483,5 @@ fn touches_edge([x, y, w, h]: [usize; 4], width: usize, height: usize, near: f32
     x <= near || y <= near || x + w + near >= width || y + h + near >= height
 }
 
-/// The 4-connected patches with labels of at least 0.5 that together have the most, as labels of their own.
-fn largest_component(labels: &[f32], grid: PatchGrid) -> Option<Vec<f32>> {
-    let mut component = vec![0usize; labels.len()];
-    let (mut best, mut best_mass, mut count) = (0, 0.0, 0);
-    for start in 0..labels.len() {
-        if labels[start] < 0.5 || component[start] != 0 {
-            continue;
-        }
-        count += 1;
-        let (mut mass, mut open) = (0.0, vec![start]);
-        component[start] = count;
-        while let Some(patch) = open.pop() {
-            mass += labels[patch];
-            let (row, col) = (patch / grid.cols, patch % grid.cols);
-            let neighbours = [
-                (row > 0).then(|| patch - grid.cols),
-                (row + 1 < grid.rows).then(|| patch + grid.cols),
-                (col > 0).then(|| patch - 1),
-                (col + 1 < grid.cols).then(|| patch + 1),
-            ];
-            for next in neighbours.into_iter().flatten() {
-                if labels[next] >= 0.5 && component[next] == 0 {
-                    component[next] = count;
-                    open.push(next);
-                }
-            }
-        }
-        if mass > best_mass {
-            (best, best_mass) = (count, mass);
-        }
-    }
-    (best > 0).then(|| component.iter().zip(labels).map(|(c, l)| if *c == best { *l } else { 0.0 }).collect())
-}
-
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

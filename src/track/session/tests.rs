@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::seek::SOUGHT;
 use super::*;
 use crate::propagate::{SeedRule, Window};
 use crate::types::{InputTensor, Timestamp};

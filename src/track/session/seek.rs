@@ -1,0 +1,168 @@
+//! Looking for what is not seen over the whole frame, at a cost that is bounded by looking for few objects in each.
+
+use super::object::Object;
+use super::{ALIKE, Known, Session, key};
+use crate::propagate::MAX_OBJECTS;
+use crate::propagate::exemplars::ExemplarKeys;
+use crate::track::life::Life;
+use crate::types::{PatchGrid, TrackId};
+
+/// What came of looking for an object.
+enum Sight {
+    Nowhere,
+    /// Something is seen that is as much like something else as like the object.
+    Ambiguous,
+    Found {
+        labels: Vec<f32>,
+        score: f32,
+    },
+}
+
+/// How many objects are looked for everywhere in one frame, of those that are followed, and as many of those that are known.
+pub(super) const SOUGHT: usize = 2;
+/// What is found may be another object as well, where it is not this much more like the one than like the other.
+const AMBIGUOUS: f32 = 0.02;
+/// What is found by looking everywhere must score at least this to be taken for the object.
+pub(super) const REACQUIRE_SCORE: f32 = 0.5;
+/// ... and have this fraction of the reference's patches.
+const REACQUIRE_SIZE: f32 = 0.3;
+impl Session {
+    /// Looks everywhere for some of the objects that are not seen, each in its turn, so that many of them cost no
+    /// more than a few. Returns those that were found, and those that may be one as well as another.
+    pub(super) fn seek(&mut self, time: f64) -> (Vec<TrackId>, Vec<TrackId>) {
+        let (mut found, mut ambiguous) = (Vec::new(), Vec::new());
+        if !self.config.recover {
+            return (found, ambiguous);
+        }
+        for id in in_turn(self.unseen().collect(), &mut self.sought[0]) {
+            let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
+            match self.look_for(id, exemplars, &self.unseen().collect::<Vec<TrackId>>()) {
+                Sight::Found { labels, score } => {
+                    self.memory.take_up(key(id), &labels);
+                    self.objects.iter_mut().filter(|object| object.id == id).for_each(|object| object.score = score);
+                    found.push(id);
+                }
+                Sight::Ambiguous => ambiguous.push(id),
+                Sight::Nowhere => {}
+            }
+        }
+        for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
+            let room = self.objects.len() < self.config.max_objects.min(MAX_OBJECTS);
+            if let Some(at) = self.known.iter().position(|known| room && known.id == id) {
+                found.extend(self.look_for_known(at, time));
+            }
+        }
+        (found, ambiguous)
+    }
+
+    /// The objects that are followed and not seen.
+    fn unseen(&self) -> impl Iterator<Item = TrackId> {
+        self.objects.iter().filter(|object| object.score < self.config.min_score).map(|object| object.id)
+    }
+
+    /// Looks for a known object, and follows it from here where it is seen.
+    pub(super) fn look_for_known(&mut self, at: usize, time: f64) -> Option<TrackId> {
+        let rivals: Vec<TrackId> = self.unseen().chain(self.known.iter().map(|known| known.id)).collect();
+        let Known { id, exemplars, .. } = &self.known[at];
+        let Sight::Found { labels, score } = self.look_for(*id, exemplars, &rivals) else { return None };
+        let meta = self.recent.back()?.clone();
+        let Known { id, name, exemplars } = self.known.remove(at);
+        self.memory.add_known(key(id), labels, exemplars);
+        let life = Life::recognised(time);
+        self.objects.push(Object { score, life, kept: Some(false), ..Object::new(id, name, &meta) });
+        Some(id)
+    }
+
+    /// Looks everywhere in the newest frame for object `id`, which `rivals` are not to be taken for; what is seen of other objects
+    /// is not it.
+    fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, rivals: &[TrackId]) -> Sight {
+        let found = self.memory.look_everywhere(exemplars).and_then(|labels| self.largest_free(id, labels, exemplars));
+        let Some(labels) = found else { return self.look_for_alike(id, exemplars) };
+        let score = self.evidence(&labels, exemplars).score();
+        if score < REACQUIRE_SCORE.max(self.config.min_score) {
+            return self.look_for_alike(id, exemplars);
+        }
+        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
+        let patches = self.sample(&patches);
+        let similarity =
+            |exemplars| self.memory.contrast(exemplars, &patches).map_or(0.0, |(similarity, _)| similarity);
+        let own = similarity(exemplars);
+        let known = |rival| self.known.iter().find(|known| known.id == rival).map(|known| &known.exemplars);
+        let is_as_like = |rival: &&TrackId| {
+            let theirs = self.memory.exemplars(key(**rival)).or_else(|| known(**rival));
+            **rival != id && theirs.is_some_and(|theirs| similarity(theirs) > own - AMBIGUOUS)
+        };
+        match rivals.iter().find(is_as_like) {
+            Some(_) => Sight::Ambiguous,
+            None => Sight::Found { labels, score },
+        }
+    }
+
+    /// Whether something looks as an object does, and no less as something does that is known not to be it: its twin, say.
+    fn look_for_alike(&self, id: TrackId, exemplars: &ExemplarKeys) -> Sight {
+        let usual = self.objects.iter().find(|object| object.id == id).and_then(|object| object.usual_similarity);
+        let alike = usual.and_then(|usual| self.memory.alike(exemplars, usual - ALIKE));
+        let Some(labels) = alike.and_then(|labels| self.largest_free(id, labels, exemplars)) else {
+            return Sight::Nowhere;
+        };
+        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
+        match self.memory.contrast(exemplars, &self.sample(&patches)) {
+            Some((_, margin)) if margin > -ALIKE => Sight::Ambiguous,
+            _ => Sight::Nowhere,
+        }
+    }
+
+    /// The largest part of `labels` where no other object is seen, if it is large enough to be object `id`.
+    fn largest_free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Option<Vec<f32>> {
+        let seen = self.objects.iter().filter(|other| other.id != id && other.score >= self.config.min_score);
+        for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
+            labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
+        }
+        let least = REACQUIRE_SIZE * exemplars.size(labels.len());
+        largest_component(&labels, self.memory.grid()).filter(|largest| largest.iter().sum::<f32>() >= least)
+    }
+}
+
+/// Some of the objects, after those that had their turn last; the last of them is noted in `last`.
+fn in_turn(mut ids: Vec<TrackId>, last: &mut Option<TrackId>) -> Vec<TrackId> {
+    ids.sort_unstable();
+    let turn = ids.iter().position(|id| Some(*id) > *last).unwrap_or(0);
+    ids.rotate_left(turn);
+    ids.truncate(SOUGHT);
+    *last = ids.last().copied();
+    ids
+}
+
+/// The 4-connected patches with labels of at least 0.5 that together have the most, as labels of their own.
+fn largest_component(labels: &[f32], grid: PatchGrid) -> Option<Vec<f32>> {
+    let mut component = vec![0usize; labels.len()];
+    let (mut best, mut best_mass, mut count) = (0, 0.0, 0);
+    for start in 0..labels.len() {
+        if labels[start] < 0.5 || component[start] != 0 {
+            continue;
+        }
+        count += 1;
+        let (mut mass, mut open) = (0.0, vec![start]);
+        component[start] = count;
+        while let Some(patch) = open.pop() {
+            mass += labels[patch];
+            let (row, col) = (patch / grid.cols, patch % grid.cols);
+            let neighbours = [
+                (row > 0).then(|| patch - grid.cols),
+                (row + 1 < grid.rows).then(|| patch + grid.cols),
+                (col > 0).then(|| patch - 1),
+                (col + 1 < grid.cols).then(|| patch + 1),
+            ];
+            for next in neighbours.into_iter().flatten() {
+                if labels[next] >= 0.5 && component[next] == 0 {
+                    component[next] = count;
+                    open.push(next);
+                }
+            }
+        }
+        if mass > best_mass {
+            (best, best_mass) = (count, mass);
+        }
+    }
+    (best > 0).then(|| component.iter().zip(labels).map(|(c, l)| if *c == best { *l } else { 0.0 }).collect())
+}
