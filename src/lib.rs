@@ -16,6 +16,7 @@ pub mod types;
 
 pub mod capture;
 pub mod config;
+pub mod discover;
 pub mod embed;
 pub mod eval;
 pub mod model;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The steps, none of which may import another; `track` alone may use `propagate`.
-const STEPS: [&str; 7] = ["capture", "embed", "propagate", "track", "serve", "model", "eval"];
+const STEPS: [&str; 8] = ["capture", "embed", "propagate", "track", "discover", "serve", "model", "eval"];
 
 /// What a step may use beside itself.
 fn allowed(room: &str) -> &'static [&'static str] {
@@ -16,6 +16,7 @@ fn allowed(room: &str) -> &'static [&'static str] {
         "embed" => &["types", "picture", "resample", "suggest"],
         "propagate" => &["types"],
         "track" => &["types", "propagate"],
+        "discover" => &["types"],
         "serve" => &["types", "clock"],
         // What a model is stands in its manifest, and its probe is run to write it.
         "model" => &["types", "embed", "resample"],

@@ -437,6 +437,47 @@ fn wait_until_recognised(daemon: &mut Daemon, number: usize, name: &str) -> Trac
 }
 
 #[test]
+fn what_is_proposed_becomes_a_tag() {
+    let mut daemon = Daemon::start(&format!("{SCENE}[discover]\nmode = \"salient\"\nevery_s = 0.5\n"));
+    let mut client = daemon.tracks();
+    let proposed = daemon.wait_for("a proposal", |_| {
+        next(&mut client, "scene").tracks.iter().find(|track| track.state == TrackState::Proposal).cloned()
+    });
+    assert_eq!(proposed.name, format!("object-{}", proposed.id));
+    assert!(proposed.area > 0 && proposed.bounds.is_some(), "{proposed:?}");
+    assert!(daemon.good(&["list"]).contains("proposal"));
+    let id = proposed.id.to_string();
+    daemon.good(&["tag", "--proposal", &id, "--name", "cup"]);
+    let (code, _, errors) = daemon.run(&["tag", "--proposal", &id]);
+    assert!(code == 65 && errors.contains(&format!("no proposal {id}")), "{code} {errors}");
+    daemon.wait_for("the track", |_| {
+        let report = next(&mut client, "scene");
+        report.tracks.iter().find(|t| t.id == proposed.id && t.name == "cup" && t.state == TrackState::Tracked).cloned()
+    });
+    // None is left behind when nothing is looked for any more.
+    let off = configuration(daemon.folder.path(), SCENE);
+    fs::write(daemon.folder.path().join("tagalong.toml"), off).unwrap();
+    assert!(daemon.good(&["reload"]).contains("discover.mode: applied"));
+    daemon.wait_for("no proposals", |_| {
+        let report = next(&mut client, "scene");
+        report.tracks.iter().all(|track| track.state != TrackState::Proposal).then_some(())
+    });
+}
+
+#[test]
+fn what_is_found_is_tagged_where_that_is_configured() {
+    let discover = "[discover]\nmode = \"salient\"\nevery_s = 0.2\ntag = 1\n";
+    let mut daemon = Daemon::start(&format!("{SCENE}{discover}"));
+    let mut client = daemon.tracks();
+    let tracked = |report: &TrackReport| report.tracks.iter().filter(|t| t.state == TrackState::Tracked).count();
+    daemon.wait_for("a track", |_| (tracked(&next(&mut client, "scene")) == 1).then_some(()));
+    for _ in 0..20 {
+        assert!(tracked(&next(&mut client, "scene")) <= 1, "no more than one was asked for");
+    }
+    assert!(daemon.log().contains("by itself"), "{}", daemon.log());
+}
+
+#[test]
 fn what_is_saved_is_recognised_after_a_kill_and_elsewhere() {
     let mut daemon = Daemon::start(SCENE);
     tag(&mut daemon, "scene", 1, "cup");

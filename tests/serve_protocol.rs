@@ -64,6 +64,7 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
         |seed| command(Command::Tag { camera: camera.clone(), seed, name: Some("n".into()), seq: Some(1), save: true });
     let recognise = command(Command::Recognise { camera: camera.clone(), name: "n".into() });
     let name = || "n".to_owned();
+    let accept = command(Command::Accept { id: TrackId(1), name: Some(name()), save: true });
     let gallery = answer(Answer::Gallery { gallery: vec![known()] });
     let exported = answer(Answer::Exported { name: name(), object_base64: String::new() });
     let seeds = [Seed::Box([0.0; 4]), Seed::Point([0.0; 2]), Seed::Mask(Mask::empty(1, 1))];
@@ -91,7 +92,7 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
         ("gap", keys(&value(&ServerLine::Gap(Gap { dropped: 1 })))),
         ("answer", BTreeSet::from(["class".into(), "id".into(), "command".into()])),
         ("error", keys(&value(&ServerLine::Error(error)))),
-        ("tag", seeds.into_iter().flat_map(tag).chain(recognise).collect()),
+        ("tag", seeds.into_iter().flat_map(tag).chain(recognise).chain(accept).collect()),
         ("tag, answered", own(&tagged)),
         ("untag", command(Command::Untag { id: TrackId(1) })),
         ("untag, answered", own(&removed)),
@@ -156,8 +157,8 @@ fn every_code_state_and_reason_is_documented() {
     }
     assert_eq!(serde_json::from_str::<ErrorCode>("\"from.later\"").unwrap(), ErrorCode::Unknown);
 
-    let states =
-        [TrackState::Tentative, TrackState::Tracked, TrackState::Occluded, TrackState::Lost, TrackState::Removed];
+    use TrackState::{Lost, Occluded, Proposal, Removed, Tentative, Tracked};
+    let states = [Tentative, Tracked, Occluded, Lost, Removed, Proposal];
     let names = |values: Vec<Value>| values.iter().map(|v| v.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(rows("tracks.tracks", "state"), &names(states.iter().map(value).collect()));
     // A reason that the document has and the types have not is refused by the reader; the other way round, the
@@ -169,9 +170,10 @@ fn every_code_state_and_reason_is_documented() {
             Reason::Tagged | Reason::Confirmed | Reason::Shrunk | Reason::Unseen | Reason::LeftView => {}
             Reason::Seen | Reason::Reacquired | Reason::TimedOut | Reason::Untagged => {}
             Reason::Reset | Reason::CameraLost | Reason::Recognised | Reason::Ambiguous => {}
+            Reason::Proposed | Reason::Withdrawn => {}
         }
     }
-    assert_eq!(reasons.len(), 13);
+    assert_eq!(reasons.len(), 15);
     let budget = rows("status, answered: budget", "reason");
     for reason in budget {
         match serde_json::from_value(Value::String(reason.clone())).unwrap() {

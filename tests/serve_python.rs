@@ -64,6 +64,8 @@ with Control() as control:
     rows = [[0] * 8, [0, 0, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0], [0] * 8]
     assert control.tag(mask=encode_rle(rows)).track.box == (2, 1, 3, 2)
     assert control.tag(gallery="mug").track.reason == "recognised"
+    accepted = control.tag(proposal=12, name="hat", save=True).track
+    assert (accepted.id, accepted.name, accepted.reason) == (12, "hat", "tagged")
     (known,) = control.gallery()
     assert (known.name, known.exemplars, known.tracks, known.changed_ns) == ("mug", (64, 128), {"front": 3}, 1767225660000000000)
     assert known.problem == "it was saved with another model"
@@ -88,6 +90,7 @@ with Control() as control:
         (lambda: control.gallery_rename("mug", "\n"), "tag.name_invalid"),
         (lambda: control.tag(gallery="mug", name="cup"), "command.field_invalid"),
         (lambda: control.tag(gallery="mug", save=True), "command.field_invalid"),
+        (lambda: control.tag(proposal=12, seq=3), "command.field_invalid"),
         (lambda: control.tag(), "command.field_missing"),
         (lambda: control.tag(box=(0, 0, 0, 0)), "command.field_invalid"),
         (lambda: control.rename(1, " "), "tag.name_invalid"),

@@ -55,7 +55,7 @@ class Track:
     reason: str
     """Why it is in this state."""
     score: float
-    """0 to 1: how likely it is that box and mask are right."""
+    """0 to 1: the IoU that the mask is expected to have with the object's true one."""
     area: int
     """Pixels."""
     velocity: Tuple[float, float]
@@ -295,6 +295,7 @@ class Control:
         point: Optional[Sequence[float]] = None,
         mask: Optional[Dict[str, Any]] = None,
         gallery: Optional[str] = None,
+        proposal: Optional[int] = None,
         camera: Optional[str] = None,
         name: Optional[str] = None,
         seq: Optional[int] = None,
@@ -302,13 +303,14 @@ class Control:
     ) -> Tagged:
         """Gives an object its identity: by a box (x, y, width, height) around it, a point (x, y) on it, or its
         pixels (COCO RLE, see `encode_rle`), in pixels of the captured frame; or by the name of what the gallery
-        knows, where that is seen now.
+        knows, where that is seen now; or by the id of what the daemon proposed.
 
         `camera` may be left out where there is one only. `seq` is the frame that was looked at, the newest
         one if it is left out. With `save` it is put into the gallery, too.
         """
         answer = self.call(
-            "tag", camera=camera, name=name, seq=seq, mask=mask, gallery=gallery, save=True if save else None,
+            "tag", camera=camera, name=name, seq=seq, mask=mask, gallery=gallery, proposal=proposal,
+            save=True if save else None,
             box=None if box is None else [float(value) for value in box],
             point=None if point is None else [float(value) for value in point],
         )

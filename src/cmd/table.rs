@@ -282,6 +282,7 @@ fn colour(state: TrackState) -> Color {
         TrackState::Occluded => Color::Yellow,
         TrackState::Lost => Color::Red,
         TrackState::Removed => Color::Magenta,
+        TrackState::Proposal => Color::Blue,
     }
 }
 
@@ -293,6 +294,7 @@ pub fn state_word(state: TrackState) -> &'static str {
         TrackState::Occluded => "occluded",
         TrackState::Lost => "lost",
         TrackState::Removed => "removed",
+        TrackState::Proposal => "proposal",
     }
 }
 
@@ -312,6 +314,8 @@ pub fn reason_words(reason: Reason) -> &'static str {
         Reason::Untagged => "untagged",
         Reason::Reset => "reset",
         Reason::CameraLost => "camera lost",
+        Reason::Proposed => "proposed",
+        Reason::Withdrawn => "withdrawn",
     }
 }
 

@@ -2,7 +2,7 @@ use super::daemon::Daemon;
 use super::out;
 use super::values::{Pointed, parse_box, parse_point};
 use crate::serve::client::Tagged;
-use crate::types::Answer;
+use crate::types::{Answer, TrackId};
 
 /// Give an object in a camera's picture an identity.
 ///
@@ -12,7 +12,7 @@ use crate::types::Answer;
 /// box is good; a point takes what looks alike around it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
-#[command(group(clap::ArgGroup::new("object").required(true).args(["bounds", "point", "mask", "gallery"])))]
+#[command(group(clap::ArgGroup::new("object").required(true).args(["bounds", "point", "mask", "gallery", "proposal"])))]
 pub struct Args {
     /// A rectangle around the object, in pixels
     #[arg(long = "box", value_name = "X,Y,W,H", value_parser = parse_box, allow_hyphen_values = true)]
@@ -28,6 +28,9 @@ pub struct Args {
     /// The daemon looks for what is in the gallery of its own accord. This looks now, also for what was untagged.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "seq", "save"])]
     gallery: Option<String>,
+    /// The id of a proposal, which becomes a tag: what the daemon found by itself, if `discover.mode` is set
+    #[arg(long, value_name = "ID", conflicts_with_all = ["seq", "camera"])]
+    proposal: Option<u64>,
     /// What to call the object [default: chosen by the daemon]
     #[arg(long)]
     name: Option<String>,
@@ -64,6 +67,9 @@ EXAMPLES
   To be recognised whenever it appears, from now on:
       tagalong tag --box 200,120,90,140 --name cup --save
 
+  What the daemon proposes (see `tagalong list`):
+      tagalong tag --proposal 12 --name cup
+
   Keep the id for a script:
       id=$(tagalong tag --box 200,120,90,140 --json | jq .track.id)";
 
@@ -76,13 +82,15 @@ impl Args {
             (_, _, Some(file)) => Some(Pointed::Mask(file)),
             _ => None,
         };
-        let tagged = match (pointed, &self.gallery) {
-            (Some(pointed), _) => {
+        let name = self.name.as_deref();
+        let tagged = match (pointed, &self.gallery, self.proposal) {
+            (Some(pointed), ..) => {
                 let seed = pointed.seed()?;
-                self.daemon.control()?.tag(camera, seed, self.name.as_deref(), self.seq, self.save)?
+                self.daemon.control()?.tag(camera, seed, name, self.seq, self.save)?
             }
-            (None, Some(known)) => self.daemon.control()?.recognise(camera, known)?,
-            (None, None) => unreachable!("clap asks for one of the four"),
+            (None, Some(known), _) => self.daemon.control()?.recognise(camera, known)?,
+            (None, None, Some(id)) => self.daemon.control()?.accept(TrackId(id), name, self.save)?,
+            (None, None, None) => unreachable!("clap asks for one of the five"),
         };
         if self.json {
             let Tagged { camera, seq, track } = tagged;

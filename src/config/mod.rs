@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::budget::BudgetConfig;
 use crate::capture::CameraConfig;
+use crate::discover::DiscoverConfig;
 use crate::embed::ModelConfig;
 use crate::propagate::PropagateConfig;
 use crate::serve::ServeConfig;
@@ -39,6 +40,7 @@ pub struct Config {
     /// By name; never without the chosen one.
     pub presets: BTreeMap<String, PropagateConfig>,
     pub track: TrackConfig,
+    pub discover: DiscoverConfig,
     pub budget: BudgetConfig,
     pub serve: ServeConfig,
     pub log: LogConfig,
@@ -120,6 +122,7 @@ impl Config {
         self.propagate = new.propagate;
         self.presets = new.presets;
         self.track = new.track;
+        self.discover = new.discover;
         self.budget = new.budget;
         self.log = new.log;
     }

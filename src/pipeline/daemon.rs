@@ -40,7 +40,7 @@ pub(super) type Learnt = (String, Vec<(TrackId, Exemplars)>);
 /// The daemon's handle: carries out commands, and tells how it is.
 pub struct Daemon {
     pub(super) cameras: Vec<Camera>,
-    ids: TrackIds,
+    pub(super) ids: Arc<TrackIds>,
     pub(super) gallery: Mutex<Gallery>,
     /// What sessions tell of what they have learnt.
     pub(super) learnt: (Sender<Learnt>, Receiver<Learnt>),
@@ -77,7 +77,7 @@ impl Daemon {
         }
         let daemon = Daemon {
             cameras,
-            ids: state.ids,
+            ids: Arc::new(state.ids),
             gallery: Mutex::new(state.gallery),
             learnt: unbounded(),
             model: model_status(model),
@@ -180,10 +180,13 @@ impl Daemon {
         let changes = Config::changes(&config, &new);
         // What needs a restart stays as it runs, so that a second reload still names it.
         config.take_live(new);
-        let (propagate, track) = (config.propagation().clone(), config.track.clone());
         let visited = self.cameras.iter().map(|camera| {
-            let (propagate, track) = (propagate.clone(), track.clone());
-            self.visit(camera, move |tracker| tracker.session.configure(propagate, track))
+            let (propagate, track) = (config.propagation().clone(), config.track.clone());
+            let discover = config.discover.clone();
+            self.visit(camera, move |tracker| {
+                tracker.session.configure(propagate, track);
+                tracker.discovery.configure(discover);
+            })
         });
         // One that is too busy is told of, and the others have it all the same: to reload again mends it.
         let visited: Vec<Result<(), CommandError>> = visited.collect();
@@ -277,6 +280,28 @@ impl Daemon {
         Ok(answer)
     }
 
+    /// Makes a proposal a tag.
+    fn accept(&self, id: TrackId, name: Option<String>, save: bool) -> Result<Answer, CommandError> {
+        if let Some(name) = name.as_deref().filter(|_| save) {
+            self.gallery().check_free(name)?;
+        }
+        for camera in &self.cameras {
+            let name = name.clone();
+            let accept = move |tracker: &mut Tracker| {
+                let track = tracker.session.accept(id, name)?;
+                Some((tracker.report.as_ref().map_or(0, |report| report.seq), track))
+            };
+            let Some((seq, track)) = self.visit(camera, accept)? else { continue };
+            log::info!("camera {}: tagged what was proposed as {} as track {id}", camera.name, track.name);
+            if save {
+                self.save(id, None)?;
+            }
+            return Ok(Answer::Tagged { camera: camera.name.clone(), seq, track });
+        }
+        let message = format!("there is no proposal {id}; it may have been withdrawn: `list` tells those there are");
+        Err(CommandError::new(ErrorCode::TrackUnknown, message))
+    }
+
     /// Lets `begin` make a track in the newest frame of a camera.
     pub(super) fn begin(
         &self,
@@ -334,6 +359,7 @@ impl Controller for Daemon {
         match command {
             Command::Tag { camera, seed, name, seq, save } => self.tag(camera.as_deref(), seed, name, seq, save),
             Command::Recognise { camera, name } => self.recognise(camera.as_deref(), &name),
+            Command::Accept { id, name, save } => self.accept(id, name, save),
             Command::Save { id, name } => self.save(id, name),
             Command::Gallery
             | Command::GalleryRename { .. }

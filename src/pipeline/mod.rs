@@ -12,6 +12,7 @@
 mod adapt;
 mod capture;
 mod daemon;
+mod discover;
 mod embed;
 mod gallery;
 mod track;
@@ -35,6 +36,7 @@ use crate::track::Session;
 use crate::types::{Features, Frame, PatchGrid};
 
 pub use daemon::Daemon;
+use discover::Discovery;
 use embed::Embedded;
 use track::{Tracker, Visit};
 
@@ -92,6 +94,7 @@ impl Prepared {
             }
             let tracker = Tracker {
                 session,
+                discovery: Discovery::new(config.discover.clone(), daemon.ids.clone()),
                 frame: None,
                 report: None,
                 camera_lost: false,

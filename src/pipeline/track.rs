@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
+use super::discover::Discovery;
 use super::embed::Embedded;
 use super::{GLANCE, ms};
 use crate::clock;
@@ -22,6 +23,7 @@ pub(super) type Visit = Box<dyn FnOnce(&mut Tracker) + Send>;
 /// One camera's session and all that hangs on it. Its thread owns it.
 pub(super) struct Tracker {
     pub(super) session: Session,
+    pub(super) discovery: Discovery,
     /// The newest frame and what was reported of it, for snapshots.
     pub(super) frame: Option<Frame>,
     pub(super) report: Option<Arc<TrackReport>>,
@@ -66,6 +68,7 @@ impl Tracker {
         self.session.propagate(&features);
         let propagated = Instant::now();
         let mut report = self.session.observe(&frame.meta, &features.picture);
+        report.tracks.extend(self.discovery.look(&mut self.session, &frame.meta, &features));
         latency.propagate = ms(propagated - start);
         latency.track = ms(propagated.elapsed());
         let now = clock::now().mono_ns;

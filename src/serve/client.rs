@@ -222,6 +222,11 @@ impl ControlClient {
         self.tagged(&Command::Recognise { camera: camera.map(str::to_owned), name: name.to_owned() })
     }
 
+    /// Makes a proposal a tag, under the name that it has or another. With `save` it is put into the gallery, too.
+    pub fn accept(&mut self, proposal: TrackId, name: Option<&str>, save: bool) -> Result<Tagged, ClientError> {
+        self.tagged(&Command::Accept { id: proposal, name: name.map(str::to_owned), save })
+    }
+
     fn tagged(&mut self, command: &Command) -> Result<Tagged, ClientError> {
         match self.call(command)? {
             Answer::Tagged { camera, seq, track } => Ok(Tagged { camera, seq, track }),

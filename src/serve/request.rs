@@ -103,9 +103,12 @@ fn read_request(fields: &Fields, id: Option<CommandId>, class: &'static str) -> 
     }
     let id = id.ok_or_else(|| missing("id", "a string or an integer that the answer repeats"))?;
     let command = match class {
-        "tag" => match fields.known()? {
-            Some(name) => Command::Recognise { camera: fields.camera()?, name },
-            None => Command::Tag {
+        "tag" => match (fields.known()?, fields.proposal()?) {
+            (Some(name), _) => Command::Recognise { camera: fields.camera()?, name },
+            (None, Some(id)) => {
+                Command::Accept { id, name: fields.name()?, save: fields.boolean("save")?.unwrap_or(false) }
+            }
+            (None, None) => Command::Tag {
                 camera: fields.camera()?,
                 seed: fields.seed()?,
                 name: fields.name()?,
@@ -200,17 +203,35 @@ impl Fields<'_> {
 
     /// What `tag` takes out of the gallery, if that is what points at the object.
     fn known(&self) -> Result<Option<String>, CommandError> {
-        const OTHERS: [&str; 6] = ["box", "point", "mask", "name", "seq", "save"];
         let known = self.named("gallery")?;
-        match OTHERS.into_iter().find(|key| known.is_some() && self.0.contains_key(*key)) {
-            Some(other) => Err(CommandError::new(
-                ErrorCode::FieldInvalid,
-                format!(
-                    "`gallery` and `{other}` cannot stand together: what the gallery knows has its name, and is looked for"
-                ),
-            )),
-            None => Ok(known),
+        if known.is_some() {
+            self.alone(
+                "gallery",
+                &["box", "point", "mask", "proposal", "name", "seq", "save"],
+                "what the gallery knows has its name, and is looked for",
+            )?;
         }
+        Ok(known)
+    }
+
+    /// The proposal that `tag` accepts, if that is what points at the object.
+    fn proposal(&self) -> Result<Option<TrackId>, CommandError> {
+        let proposal = self.unsigned("proposal")?;
+        if proposal.is_some() {
+            self.alone(
+                "proposal",
+                &["box", "point", "mask", "camera", "seq"],
+                "a proposal is followed already, on the camera that sees it",
+            )?;
+        }
+        Ok(proposal.map(TrackId))
+    }
+
+    /// Refuses `others` beside `key`.
+    fn alone(&self, key: &str, others: &[&str], why: &str) -> Result<(), CommandError> {
+        let beside = others.iter().find(|other| self.0.contains_key(**other));
+        let refuse = |other| format!("`{key}` and `{other}` cannot stand together: {why}");
+        beside.map_or(Ok(()), |other| Err(CommandError::new(ErrorCode::FieldInvalid, refuse(other))))
     }
 
     fn object(&self) -> Result<Vec<u8>, CommandError> {
@@ -259,7 +280,7 @@ impl Fields<'_> {
 
     fn seed(&self) -> Result<Seed, CommandError> {
         const SEEDS: [&str; 3] = ["box", "point", "mask"];
-        let wants = "exactly one of `box` [x, y, width, height], `point` [x, y], `mask` and `gallery`";
+        let wants = "exactly one of `box` [x, y, width, height], `point` [x, y], `mask`, `gallery` and `proposal`";
         let given: Vec<&str> = SEEDS.into_iter().filter(|key| self.0.contains_key(*key)).collect();
         match given[..] {
             [] => Err(missing("box", wants)),

@@ -262,6 +262,10 @@ impl ClientLine {
                 let seed = SeedField::Gallery(known);
                 ClientLine::Tag { id, camera, seed, name: None, seq: None, save: false }
             }
+            Command::Accept { id: proposal, name, save } => {
+                let seed = SeedField::Proposal(proposal);
+                ClientLine::Tag { id, camera: None, seed, name, seq: None, save }
+            }
             Command::Save { id: track, name } => ClientLine::Save { id, track, name },
             Command::Gallery => ClientLine::Gallery { id },
             Command::GalleryRename { name, to } => ClientLine::GalleryRename { id, name, to },
@@ -311,6 +315,8 @@ pub enum SeedField {
     Mask(CocoRle),
     /// The name of what the gallery knows.
     Gallery(String),
+    /// The id of what was proposed.
+    Proposal(TrackId),
 }
 
 impl From<&Seed> for SeedField {

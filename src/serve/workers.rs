@@ -81,7 +81,7 @@ fn answer_bytes(id: CommandId, class: &'static str, result: Result<Answer, Comma
 fn changes_something(command: &Command) -> bool {
     match command {
         Command::Tag { .. } | Command::Untag { .. } | Command::Rename { .. } | Command::Reset { .. } => true,
-        Command::Reload | Command::Recognise { .. } | Command::Save { .. } => true,
+        Command::Reload | Command::Recognise { .. } | Command::Accept { .. } | Command::Save { .. } => true,
         Command::GalleryRename { .. } | Command::GalleryMerge { .. } => true,
         Command::GalleryForget { .. } | Command::GalleryImport { .. } => true,
         Command::Gallery | Command::GalleryExport { .. } => false,

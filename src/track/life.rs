@@ -62,9 +62,14 @@ impl Life {
         Life { reason: Reason::Recognised, ..Life::new(time, 0.0) }
     }
 
+    /// Something that may be an object, with `area` pixels at `time`, seconds.
+    pub fn proposed(time: f64, area: f64) -> Life {
+        Life { state: TrackState::Proposal, reason: Reason::Proposed, ..Life::new(time, area) }
+    }
+
     /// Takes in one frame.
     pub fn observe(&mut self, config: &TrackConfig, sighting: &Sighting) {
-        use TrackState::{Lost, Occluded, Removed, Tentative, Tracked};
+        use TrackState::{Lost, Occluded, Proposal, Removed, Tentative, Tracked};
         if self.state == Removed {
             return;
         }
@@ -94,6 +99,9 @@ impl Life {
             {
                 (Tentative, Reason::Recognised)
             }
+            // Nobody asked for it, so nobody waits for it.
+            Proposal if unseen_s >= f64::from(config.lost_after_s) && !sighting.seen => (Removed, unseen),
+            Proposal => (Proposal, Reason::Proposed),
             _ if sighting.seen && sighting.reacquired => (Tracked, Reason::Reacquired),
             Tentative if self.seen_in_a_row >= config.confirm_frames => (Tracked, Reason::Confirmed),
             Tentative | Tracked | Occluded if !sighting.seen && unseen_s >= f64::from(config.lost_after_s) => {
@@ -119,6 +127,11 @@ impl Life {
             self.usual_area += AREA_RATE * (sighting.area - self.usual_area);
         }
         (self.state, self.reason) = (state, reason);
+    }
+
+    /// When it was last seen, in seconds.
+    pub fn last_seen(&self) -> f64 {
+        self.last_seen
     }
 
     /// Whether it has been seen in so many frames in a row, the last of them this one.
@@ -151,7 +164,7 @@ mod tests {
         TrackConfig {
             confirm_frames: 3,
             occluded_area: 0.35,
-            min_score: 0.25,
+            min_score: 0.46,
             lost_after_s: 0.5,
             remove_after_s: 2.0,
             recover: true,

@@ -78,7 +78,7 @@ const SAMPLES_OF_ALL: usize = 256;
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
 /// What an object looks like is learnt where it scores at least this ...
-const SURE: f32 = 0.8;
+const SURE: f32 = 0.71;
 /// ... has these parts of the patches that it had when it was tagged ...
 const SURE_SIZE: RangeInclusive<f32> = 0.5..=2.0;
 /// ... and has been seen in so many frames in a row.
@@ -232,10 +232,7 @@ impl Session {
             return Ok(object.track());
         }
         let meta = self.recent.back().ok_or(TagError::NoFrame)?.clone();
-        let limit = self.config.max_objects.min(MAX_OBJECTS);
-        if self.objects.len() >= limit {
-            return Err(TagError::TooMany { limit });
-        }
+        self.make_room()?;
         self.know(id, name.clone(), exemplars);
         let at = self.known.iter().position(|known| known.id == id).ok_or(TagError::NotSeen { name: name.clone() })?;
         self.look_for_known(at, seconds(&meta)).ok_or(TagError::NotSeen { name })?;
@@ -248,6 +245,9 @@ impl Session {
     /// The camera gives no frames: tells so of every track. `None` when there was never a frame.
     pub fn camera_lost(&mut self) -> Option<TrackReport> {
         let meta = self.recent.back()?.clone();
+        while let Some(at) = self.objects.iter().position(Object::is_proposal) {
+            self.end(at, Reason::CameraLost);
+        }
         for object in &mut self.objects {
             object.life.camera_lost(seconds(&meta));
             object.hide();
@@ -267,10 +267,7 @@ impl Session {
         let back = self.recent.iter().rev().position(|recent| recent.seq == asked).ok_or(gone.clone())?;
         let features = self.memory.remembered(back).ok_or(gone)?;
         let meta = self.recent[self.recent.len() - 1 - back].clone();
-        let limit = self.config.max_objects.min(MAX_OBJECTS);
-        if self.objects.len() >= limit {
-            return Err(TagError::TooMany { limit });
-        }
+        self.make_room()?;
         let rule = self.memory.config().seed;
         let labels = seed::seed(seed, meta.width, meta.height, &features, rule)?;
         self.memory.add(key(id), labels, back);
@@ -283,6 +280,43 @@ impl Session {
         object.last_place = object.mask.centroid().map(|c| (seconds(&meta), c));
         object.radius = (object.mask.area() as f64 / std::f64::consts::PI).sqrt();
         Ok(object.track())
+    }
+
+    /// Follows what may be an object in the newest frame, until it is accepted or is not seen any more. `id` must never have
+    /// been used.
+    ///
+    /// # Errors
+    /// As [`Session::tag`].
+    pub fn propose(&mut self, mask: Mask, id: TrackId, name: String) -> Result<Track, TagError> {
+        self.tag(&Seed::Mask(mask), None, id, name)?;
+        let object = self.objects.last_mut().expect("a tag pushes one");
+        object.life = Life::proposed(object.life.last_seen(), object.mask.area() as f64);
+        Ok(object.track())
+    }
+
+    /// Makes a proposal a track as if it had been tagged now; its name stays where none is given. `None` when there is no proposal
+    /// of that id.
+    pub fn accept(&mut self, id: TrackId, name: Option<String>) -> Option<Track> {
+        let object = self.objects.iter_mut().find(|object| object.id == id && object.is_proposal())?;
+        object.life = Life::new(object.life.last_seen(), object.mask.area() as f64);
+        object.name = name.unwrap_or_else(|| object.name.clone());
+        Some(object.track())
+    }
+
+    /// Whether another object can be followed.
+    pub fn has_room(&self) -> bool {
+        self.objects.len() < self.config.max_objects.min(MAX_OBJECTS)
+    }
+
+    /// Ends a proposal that is none any more. False when there is none of that id.
+    pub fn withdraw(&mut self, id: TrackId) -> bool {
+        let at = self.objects.iter().position(|object| object.id == id && object.is_proposal());
+        at.map(|at| self.end(at, Reason::Withdrawn)).is_some()
+    }
+
+    /// Every object's mask in the newest frame, and whether it is a proposal; empty where it is not seen.
+    pub fn occupied(&self) -> impl Iterator<Item = (TrackId, &Mask, bool)> {
+        self.objects.iter().map(|object| (object.id, &object.mask, object.is_proposal()))
     }
 
     /// Ends a track at the user's wish. False when there is none of that id.
@@ -340,6 +374,16 @@ impl Session {
     /// The arg-max masks of the newest frame, whatever the life cycle says of them.
     pub fn masks(&self) -> impl Iterator<Item = (TrackId, &Mask)> {
         self.objects.iter().map(|object| (object.id, &object.mask))
+    }
+
+    /// Sees to it that one object more can be followed: a proposal gives way.
+    fn make_room(&mut self) -> Result<(), TagError> {
+        let limit = self.config.max_objects.min(MAX_OBJECTS);
+        if self.objects.len() >= limit {
+            let proposal = self.objects.iter().position(Object::is_proposal);
+            self.end(proposal.ok_or(TagError::TooMany { limit })?, Reason::Withdrawn);
+        }
+        Ok(())
     }
 
     fn end(&mut self, at: usize, reason: Reason) {
@@ -413,13 +457,13 @@ impl Session {
     fn evidence_of(&self, object: &Object) -> Evidence {
         let key = key(object.id);
         match (self.memory.labels(key), self.memory.exemplars(key)) {
-            (Some(labels), Some(exemplars)) => self.evidence(labels, exemplars),
+            (Some(labels), Some(exemplars)) => self.evidence(labels, exemplars, object.usual_similarity),
             _ => Evidence::default(),
         }
     }
 
-    /// What speaks for labels in the newest frame, of an object with these exemplars.
-    fn evidence(&self, labels: &[f32], exemplars: &ExemplarKeys) -> Evidence {
+    /// What speaks for labels in the newest frame, of an object with these exemplars and this usual similarity to them.
+    fn evidence(&self, labels: &[f32], exemplars: &ExemplarKeys, usual: Option<f32>) -> Evidence {
         let (sum, squares) = labels.iter().fold((0.0f32, 0.0f32), |(s, q), l| (s + l, q + l * l));
         // Patches that are the object's for the most part; where it has none, those that are most its own.
         let peak = labels.iter().copied().fold(0.0, f32::max);
@@ -429,7 +473,8 @@ impl Session {
         let patches: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] >= 0.5f32.min(peak)).collect();
         let (similarity, margin) = self.memory.contrast(exemplars, &self.sample(&patches)).unwrap_or((0.0, 0.0));
         let size_ratio = sum / exemplars.size(labels.len()).max(1e-6);
-        Evidence { label_mass: squares / sum, similarity, margin, size_ratio }
+        let wanted = Evidence::wanted(usual);
+        Evidence { label_mass: squares / sum, similarity, margin, size_ratio, wanted }
     }
 
     /// Those of an object's patches that are compared with exemplars.

@@ -25,6 +25,12 @@ pub enum Command {
         camera: Option<String>,
         name: String,
     },
+    /// Make a proposal a tag.
+    Accept {
+        id: TrackId,
+        name: Option<String>,
+        save: bool,
+    },
     /// Put a track into the gallery, under its own name or another.
     Save {
         id: TrackId,

@@ -32,6 +32,8 @@ pub enum TrackState {
     Lost,
     /// Gone for good; told once.
     Removed,
+    /// Nobody tagged it: it may be an object, and can be made a tag.
+    Proposal,
 }
 
 /// Why a track is in its state.
@@ -64,6 +66,10 @@ pub enum Reason {
     Reset,
     /// The camera delivers no frames.
     CameraLost,
+    /// It stands out, or moves.
+    Proposed,
+    /// A tag needed its place, or it stands out no more.
+    Withdrawn,
 }
 
 /// One tracked object in one frame.
@@ -75,7 +81,7 @@ pub struct Track {
     pub state: TrackState,
     /// Why it is in this state.
     pub reason: Reason,
-    /// In [0, 1]: how likely it is that box and mask are right.
+    /// In [0, 1]: the IoU that the mask is expected to have with the object's true one.
     pub score: f32,
     /// x, y, width, height in pixels of the captured frame; absent when nothing is seen.
     #[serde(rename = "box", skip_serializing_if = "Option::is_none", default)]

@@ -151,6 +151,11 @@ impl Controller for FakeController {
                 let track = Track { name, ..track(count, TrackState::Tentative, Reason::Recognised) };
                 Ok(Answer::Tagged { camera: camera.unwrap_or("front".into()), seq: 7, track })
             }
+            Command::Accept { id, name, save: _ } => {
+                let name = name.unwrap_or_else(|| format!("object-{id}"));
+                let track = Track { name, ..track(id.0, TrackState::Tentative, Reason::Tagged) };
+                Ok(Answer::Tagged { camera: "front".into(), seq: 7, track })
+            }
             Command::GalleryExport { name } => Ok(Answer::Exported { name, object_base64: "b2JqZWN0".into() }),
             Command::GalleryForget { name } => {
                 Err(CommandError::new(ErrorCode::GalleryUnknown, format!("the gallery has nothing called {name:?}")))

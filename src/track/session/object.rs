@@ -4,7 +4,7 @@ use super::seconds;
 use crate::track::life::{Life, Sighting};
 use crate::track::lookalikes::Expected;
 use crate::types::report::Track;
-use crate::types::{FrameMeta, Mask, TrackId};
+use crate::types::{FrameMeta, Mask, TrackId, TrackState};
 
 /// How fast the velocity follows what is seen, a frame.
 const VELOCITY_RATE: f64 = 0.4;
@@ -16,6 +16,7 @@ pub(super) struct Object {
     pub(super) id: TrackId,
     pub(super) name: String,
     pub(super) life: Life,
+    /// The IoU that its mask is expected to have, in [0, 1].
     pub(super) score: f32,
     pub(super) mask: Mask,
     /// Where its centre was last seen: seconds; x, y in pixels.
@@ -94,6 +95,11 @@ impl Object {
     pub(super) fn touch(&mut self, now: Option<f64>) {
         self.touching = now.map(|now| self.touching.unwrap_or(now));
         self.confused |= self.touching.zip(now).is_some_and(|(since, now)| now - since > COAST);
+    }
+
+    /// Whether nobody has tagged it.
+    pub(super) fn is_proposal(&self) -> bool {
+        self.life.state == TrackState::Proposal
     }
 
     /// Nothing of the object is seen.

@@ -2,7 +2,6 @@
 
 use super::object::Object;
 use super::{ALIKE, Known, Session, key};
-use crate::propagate::MAX_OBJECTS;
 use crate::propagate::exemplars::ExemplarKeys;
 use crate::track::life::Life;
 use crate::types::{PatchGrid, TrackId};
@@ -23,7 +22,7 @@ pub(super) const SOUGHT: usize = 2;
 /// What is found may be another object as well, where it is not this much more like the one than like the other.
 const AMBIGUOUS: f32 = 0.02;
 /// What is found by looking everywhere must score at least this to be taken for the object.
-pub(super) const REACQUIRE_SCORE: f32 = 0.5;
+pub(super) const REACQUIRE_SCORE: f32 = 0.58;
 /// ... and have this fraction of the reference's patches.
 const REACQUIRE_SIZE: f32 = 0.3;
 impl Session {
@@ -38,6 +37,7 @@ impl Session {
             let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
             match self.look_for(id, exemplars, &self.unseen().collect::<Vec<TrackId>>()) {
                 Sight::Found { labels, score } => {
+                    self.clear(&labels);
                     self.memory.take_up(key(id), &labels);
                     self.objects.iter_mut().filter(|object| object.id == id).for_each(|object| object.score = score);
                     found.push(id);
@@ -47,8 +47,8 @@ impl Session {
             }
         }
         for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
-            let room = self.objects.len() < self.config.max_objects.min(MAX_OBJECTS);
-            if let Some(at) = self.known.iter().position(|known| room && known.id == id) {
+            let at = self.known.iter().position(|known| known.id == id);
+            if let Some(at) = at.filter(|_| self.has_room()) {
                 found.extend(self.look_for_known(at, time));
             }
         }
@@ -57,7 +57,8 @@ impl Session {
 
     /// The objects that are followed and not seen.
     fn unseen(&self) -> impl Iterator<Item = TrackId> {
-        self.objects.iter().filter(|object| object.score < self.config.min_score).map(|object| object.id)
+        let unseen = |object: &&Object| object.score < self.config.min_score && !object.is_proposal();
+        self.objects.iter().filter(unseen).map(|object| object.id)
     }
 
     /// Looks for a known object, and follows it from here where it is seen.
@@ -66,6 +67,7 @@ impl Session {
         let Known { id, exemplars, .. } = &self.known[at];
         let Sight::Found { labels, score } = self.look_for(*id, exemplars, &rivals) else { return None };
         let meta = self.recent.back()?.clone();
+        self.clear(&labels);
         let Known { id, name, exemplars } = self.known.remove(at);
         self.memory.add_known(key(id), labels, exemplars);
         let life = Life::recognised(time);
@@ -78,7 +80,8 @@ impl Session {
     fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, rivals: &[TrackId]) -> Sight {
         let found = self.memory.look_everywhere(exemplars).and_then(|labels| self.largest_free(id, labels, exemplars));
         let Some(labels) = found else { return self.look_for_alike(id, exemplars) };
-        let score = self.evidence(&labels, exemplars).score();
+        // Anything in the frame may be taken for it, so that it must be quite like it, whatever it usually is.
+        let score = self.evidence(&labels, exemplars, None).score();
         if score < REACQUIRE_SCORE.max(self.config.min_score) {
             return self.look_for_alike(id, exemplars);
         }
@@ -112,9 +115,23 @@ impl Session {
         }
     }
 
+    /// Withdraws the proposals that lie, for the most part, where an object was found: what was proposed is that.
+    fn clear(&mut self, labels: &[f32]) {
+        let is_there = |object: &Object| {
+            let proposed = self.memory.labels(key(object.id)).unwrap_or_default();
+            let shared: f32 = proposed.iter().zip(labels).map(|(theirs, label)| theirs.min(*label)).sum();
+            object.is_proposal() && shared > 0.5 * proposed.iter().sum::<f32>()
+        };
+        let withdrawn: Vec<TrackId> = self.objects.iter().filter(|o| is_there(o)).map(|object| object.id).collect();
+        for id in withdrawn {
+            self.withdraw(id);
+        }
+    }
+
     /// The largest part of `labels` where no other object is seen, if it is large enough to be object `id`.
     fn largest_free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Option<Vec<f32>> {
-        let seen = self.objects.iter().filter(|other| other.id != id && other.score >= self.config.min_score);
+        let is_seen = |other: &&Object| other.score >= self.config.min_score && !other.is_proposal();
+        let seen = self.objects.iter().filter(|other| other.id != id && is_seen(other));
         for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
             labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
         }
