@@ -40,8 +40,8 @@ pub enum Mode {
     Salient,
 }
 
-/// The least evidence, as a share of the picture's own contrast, for which a region is said to move. Noise of 5 in 255
-/// levels gives a third of it at most.
+/// The least evidence, as a share of the picture's own contrast, for which a region is said to move. A camera
+/// that pans by a part of a cell, in a fine texture, gives half of it.
 const LEAST_MOTION: f32 = 0.2;
 
 /// Something that may be an object.
