@@ -11,11 +11,11 @@ use super::values::preset;
 use super::{connect, out};
 use crate::config::Config;
 use crate::embed::{ModelConfig, load_tract};
-use crate::eval::{Davis, Sequence};
+use crate::eval::{Davis, Degradation, Sequence};
 use crate::propagate::PropagateConfig;
 use crate::study::extractor::{Extractor, Model, Noise, Pixels};
 use crate::study::report::{Judged, Report, Settings};
-use crate::study::{CLEAN, Degradation, ModelStudy, Plan, Treatment, plots, study};
+use crate::study::{CLEAN, ModelStudy, Plan, Treatment, plots, study};
 
 /// Compare what models' features are worth to nearest neighbours.
 ///
@@ -64,8 +64,8 @@ pub struct Args {
     remove: u64,
     /// Degradations with their strengths, or `none`
     ///
-    /// blur=HUNDREDTHS of the picture's height, noise=FRACTION of full scale, brightness=FACTOR, rotation=DEGREES.
-    /// [default: three strengths of each]
+    /// blur=HUNDREDTHS of the picture's height, noise=FRACTION of full scale, brightness=FACTOR, rotation=DEGREES,
+    /// jpeg=QUALITY. [default: three strengths of each but jpeg]
     #[arg(long, value_name = "KIND=STRENGTH", value_delimiter = ',')]
     degrade: Vec<String>,
     /// The rule of propagation; masks are made of labels alone, since no pictures are kept

@@ -5,12 +5,14 @@
 //! [`identity`] asks another question of a whole sequence: how well each object kept its identity.
 
 pub mod davis;
+pub mod degrade;
 pub mod identity;
 pub mod measures;
 pub mod report;
 pub mod run;
 
 pub use davis::{Davis, DavisError, Sequence};
+pub use degrade::Degradation;
 pub use identity::{Identities, IdentityCounts, IdentityScores};
 pub use report::{Comparison, Report, Score};
 pub use run::{EvalError, StageTimes, Tracked, VideoTracker};

@@ -14,7 +14,6 @@
 //! together.
 
 pub mod classification;
-pub mod degrade;
 pub mod extractor;
 pub mod identification;
 mod neighbours;
@@ -34,13 +33,12 @@ use std::thread;
 use serde::Serialize;
 
 use crate::embed::EmbedError;
-use crate::eval::{DavisError, Sequence};
+use crate::eval::{DavisError, Degradation, Sequence};
 use crate::model::variance::{Gathering, Variance, mean_inside};
 use crate::propagate::{MAX_OBJECTS, PropagateConfig};
 use crate::track::TrackConfig;
 use crate::types::PatchGrid;
 
-pub use degrade::Degradation;
 use extractor::Extractor;
 pub use scores::{Measure, Scores};
 use treatment::Fitted;

@@ -4,7 +4,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::report::{Judged, Report};
-use super::{CLEAN, Degradation, ModelStudy, Treatment};
+use super::{CLEAN, ModelStudy, Treatment};
+use crate::eval::Degradation;
 
 /// The plots of a report, each with its file's name, as SVG.
 ///

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2};
 
 use super::treatment::Fitted;
-use super::{Degradation, Extractor, Plan, StudyError, mix};
+use super::{Extractor, Plan, StudyError, mix};
 use crate::embed::EmbedError;
-use crate::eval::Sequence;
 use crate::eval::davis::{Annotation, VOID};
+use crate::eval::{Degradation, Sequence};
 use crate::propagate::SeedRule;
 use crate::propagate::seed::seed_mask;
 use crate::types::{Features, FrameMeta, Mask, PatchGrid};

@@ -11,7 +11,8 @@ use imageproc::filter::gaussian_blur_f32;
 use imageproc::geometric_transformations::{Border, Interpolation, rotate_about_center};
 use imageproc::noise::gaussian_noise;
 
-use crate::eval::davis::{Annotation, VOID};
+use super::davis::{Annotation, VOID};
+use crate::picture;
 use crate::types::{PixelBuf, PixelFormat};
 
 /// What is done to a picture.
@@ -25,6 +26,11 @@ pub enum Degradation {
     Brightness(f32),
     /// About the centre, in degrees; what comes in from outside is the nearest edge's, and belongs to nothing.
     Rotation(f32),
+    /// Compressed to JPEG and back; the quality, 1 to 100, as libjpeg counts it.
+    Jpeg(u8),
+    /// The lower half is shifted to the right by this fraction of the width and comes in again on the left, as where bytes
+    /// of an uncompressed picture were lost.
+    Torn(f32),
 }
 
 impl Degradation {
@@ -51,12 +57,16 @@ impl Degradation {
             Degradation::Noise(_) => "noise",
             Degradation::Brightness(_) => "brightness",
             Degradation::Rotation(_) => "rotation",
+            Degradation::Jpeg(_) => "jpeg",
+            Degradation::Torn(_) => "torn",
         }
     }
 
     pub fn strength(self) -> f32 {
         match self {
             Degradation::Blur(v) | Degradation::Noise(v) | Degradation::Brightness(v) | Degradation::Rotation(v) => v,
+            Degradation::Jpeg(quality) => f32::from(quality),
+            Degradation::Torn(fraction) => fraction,
         }
     }
 
@@ -66,7 +76,7 @@ impl Degradation {
     /// A sentence that says what can be given.
     pub fn parse(text: &str) -> Result<Degradation, String> {
         let rule = "a degradation is blur=HUNDREDTHS OF THE HEIGHT (0.01 to 20), noise=FRACTION (0.001 to 1), \
-                    brightness=FACTOR (0.01 to 10) or rotation=DEGREES (-180 to 180)";
+                    brightness=FACTOR (0.01 to 10), rotation=DEGREES (-180 to 180) or jpeg=QUALITY (1 to 100)";
         let (kind, strength) = text.split_once(['=', ' ']).ok_or(rule)?;
         let strength: f32 = strength.trim().parse().map_err(|_| rule)?;
         let (degradation, range) = match kind {
@@ -74,6 +84,7 @@ impl Degradation {
             "noise" => (Degradation::Noise(strength), 0.001..=1.0),
             "brightness" => (Degradation::Brightness(strength), 0.01..=10.0),
             "rotation" => (Degradation::Rotation(strength), -180.0..=180.0),
+            "jpeg" => (Degradation::Jpeg(strength.round() as u8), 1.0..=100.0),
             _ => return Err(rule.into()),
         };
         if range.contains(&strength) { Ok(degradation) } else { Err(rule.into()) }
@@ -82,26 +93,41 @@ impl Degradation {
     /// An RGB picture made worse. `seed` says which noise it is.
     ///
     /// # Panics
-    /// When the picture is not of [`PixelFormat::Rgb3`], tightly packed.
+    /// When the picture is not of [`PixelFormat::Rgb3`], tightly packed, or too large for a JPEG picture.
     pub fn picture(self, pixels: &PixelBuf, seed: u64) -> PixelBuf {
         assert_eq!((pixels.format, pixels.stride), (PixelFormat::Rgb3, 3 * pixels.width), "packed RGB");
         let (width, height) = (pixels.width, pixels.height);
-        let bytes = pixels.bytes()[..3 * width * height].to_vec();
-        let picture: ImageBuffer<Rgb<u8>, Vec<u8>> =
-            ImageBuffer::from_raw(width as u32, height as u32, bytes).expect("as many bytes as its size says");
-        let degraded = match self {
-            Degradation::Blur(hundredths) => gaussian_blur_f32(&picture, hundredths * height as f32 / 100.0),
-            Degradation::Noise(fraction) => gaussian_noise(&picture, 0.0, f64::from(fraction) * 255.0, seed),
+        let mut rgb = pixels.bytes()[..3 * width * height].to_vec();
+        let buffer = |rgb| -> ImageBuffer<Rgb<u8>, Vec<u8>> {
+            ImageBuffer::from_raw(width as u32, height as u32, rgb).expect("as many bytes as its size says")
+        };
+        let rgb = match self {
+            Degradation::Blur(hundredths) => {
+                gaussian_blur_f32(&buffer(rgb), hundredths * height as f32 / 100.0).into_raw()
+            }
+            Degradation::Noise(fraction) => {
+                gaussian_noise(&buffer(rgb), 0.0, f64::from(fraction) * 255.0, seed).into_raw()
+            }
             Degradation::Brightness(factor) => {
-                let mut picture = picture;
-                picture.iter_mut().for_each(|v| *v = (f32::from(*v) * factor).round() as u8);
-                picture
+                rgb.iter_mut().for_each(|v| *v = (f32::from(*v) * factor).round() as u8);
+                rgb
             }
             Degradation::Rotation(degrees) => {
-                rotate_about_center(&picture, degrees.to_radians(), Interpolation::Bilinear, Border::Replicate)
+                let (angle, bilinear) = (degrees.to_radians(), Interpolation::Bilinear);
+                rotate_about_center(&buffer(rgb), angle, bilinear, Border::Replicate).into_raw()
+            }
+            Degradation::Jpeg(quality) => {
+                let jpeg = picture::encode_jpeg(&rgb, width, height, quality).expect("of a size that JPEG holds");
+                picture::decode_jpeg(&jpeg, &mut rgb).expect("what was encoded is decoded");
+                rgb
+            }
+            Degradation::Torn(fraction) => {
+                let shift = 3 * (fraction * width as f32) as usize;
+                rgb.chunks_exact_mut(3 * width).skip(height / 2).for_each(|row| row.rotate_right(shift));
+                rgb
             }
         };
-        PixelBuf::packed(PixelFormat::Rgb3, width, height, degraded.into_raw()).expect("as many bytes as before")
+        PixelBuf::packed(PixelFormat::Rgb3, width, height, rgb).expect("as many bytes as before")
     }
 
     /// Where the objects of an annotated picture are afterwards.
@@ -168,6 +194,34 @@ mod tests {
     }
 
     #[test]
+    fn a_jpeg_of_less_quality_is_less_like_the_picture() {
+        let (picture, _) = square();
+        let error = |quality| {
+            let degraded = Degradation::Jpeg(quality).picture(&picture, 1);
+            let squares = degraded.bytes().iter().zip(picture.bytes()).map(|(a, b)| f32::from(a.abs_diff(*b)).powi(2));
+            squares.sum::<f32>() / picture.bytes().len() as f32
+        };
+        let [fine, coarse, coarsest] = [95, 25, 10].map(error);
+        assert!(
+            fine < 3.0 && fine < 0.5 * coarse && coarse < coarsest && coarsest < 400.0,
+            "{fine} {coarse} {coarsest}"
+        );
+    }
+
+    #[test]
+    fn the_lower_half_alone_is_torn_away() {
+        let [height, width] = [7, 12];
+        let rgb: Vec<u8> = (0..height * width).flat_map(|i| [i as u8, 100 + i as u8, 7]).collect();
+        let picture = PixelBuf::packed(PixelFormat::Rgb3, width, height, rgb.clone()).unwrap();
+        let torn = Degradation::Torn(0.25).picture(&picture, 1);
+        for (i, pixel) in torn.bytes().chunks_exact(3).enumerate() {
+            let (x, y) = (i % width, i / width);
+            let from = if y < 3 { x } else { (x + width - 3) % width };
+            assert_eq!(pixel, &rgb[3 * (y * width + from)..][..3], "{x}, {y}");
+        }
+    }
+
+    #[test]
     fn an_object_turns_with_its_picture() {
         let (picture, annotation) = square();
         let turned = Degradation::Rotation(90.0);
@@ -200,8 +254,9 @@ mod tests {
         for degradation in Degradation::DEFAULT {
             assert_eq!(Degradation::parse(&degradation.to_string()), Ok(degradation));
         }
+        assert_eq!(Degradation::parse("jpeg=25"), Ok(Degradation::Jpeg(25)));
         assert_eq!(Degradation::parse("rotation=-30"), Ok(Degradation::Rotation(-30.0)));
-        for wrong in ["blur", "blur=0", "blur=x", "noise=2", "brightness=-1", "fog=1", "rotation=NaN", ""] {
+        for wrong in ["blur", "blur=0", "blur=x", "noise=2", "brightness=-1", "fog=1", "rotation=NaN", "jpeg=0", ""] {
             assert!(Degradation::parse(wrong).is_err(), "{wrong}");
         }
     }
