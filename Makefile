@@ -7,6 +7,7 @@
 # make test-service  the service under systemd, in a virtual machine
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
+# make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
 # make build         the program, target/release/tagalong
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
 
@@ -24,7 +25,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build test check-code run-tests check-docs test-arm count-arm test-sanitized test-camera test-service bench run-bench eval deny install uninstall clean
+.PHONY: demo build test check-code run-tests check-docs test-arm count-arm test-sanitized test-camera test-service bench run-bench eval robustness deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -100,6 +101,11 @@ eval:
 	scripts/setup.sh eval
 	target/reference-venv/bin/python benches/accuracy/run.py --program $(PROGRAM) --model $(MODEL) --davis $(DAVIS) \
 		$(addprefix --output ,$(OUTPUT)) $(EVAL)
+
+robustness:
+	@[ -n "$(MODEL)" ] && [ -n "$(DAVIS)" ] || { echo "make robustness MODEL=FILE DAVIS=FOLDER, and OUTPUT=NAME for an ONNX file" >&2; exit 64; }
+	$(MAKE) --no-print-directory build
+	$(PROGRAM) eval --model $(MODEL) --davis $(DAVIS) $(addprefix --output ,$(OUTPUT)) --backend int8 --degrade all $(EVAL)
 
 # Licences, banned crates and sources of all dependencies, without the network: cargo install cargo-deny
 deny:

@@ -135,6 +135,8 @@ fn bad_usage_is_64_and_says_what_is_right() {
         (&["replay", "."], "--tag"),
         (&["replay", ".", "--tag", "cup=7"], "a box X,Y,WIDTH,HEIGHT, a point X,Y or a mask FILE.png"),
         (&["eval", "--model", "bundled"], "--davis"),
+        (&["eval", "--degrade", "fog"], "there is no kind \"fog\"; there are blur, noise, jpeg,"),
+        (&["eval", "--degrade", "blur,jpeg=bad"], "there is no level \"bad\"; there are mild, moderate, strong"),
         (&["model", "manifest", "vit.onnx"], "--output"),
         (&["model", "manifest", "vit.onnx", "--output", "x", "--input-sizes", "640"], "HEIGHTxWIDTH"),
         (&["generate", "pdf", "x"], "unrecognized"),
@@ -347,6 +349,13 @@ fn a_preset_of_ones_own_is_evaluated_and_a_density_that_is_not_to_be_had_is_told
     assert_eq!(code, 0, "{errors}");
     let out: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(out["presets"].as_object().unwrap().keys().collect::<Vec<_>>(), ["mine", "soft"]);
+    let (code, out, errors) = run(&[&eval[..], &["mine", "--degrade", "drop,jpeg=mild,drop", "--json", "-"]].concat());
+    assert_eq!(code, 0, "{errors}");
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(out["degraded"].as_object().unwrap().keys().collect::<Vec<_>>(), ["drop=moderate", "jpeg=mild"]);
+    let (code, _, errors) = run(&[&eval[..], &["mine,soft", "--degrade", "drop"]].concat());
+    assert_eq!(code, 64, "{errors}");
+    assert!(errors.contains("give one with --preset"), "{errors}");
     let (code, out, errors) = run(&[&eval[..], &["soft,dense"]].concat());
     assert_eq!((code, out.as_str()), (78, ""), "{errors}");
     assert!(errors.contains("preset dense") && errors.contains("672x896"), "{errors}");

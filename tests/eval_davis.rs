@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tagalong::eval::davis::{Annotation, VOID, palette, write_masks};
 use tagalong::eval::run::{Progress, TrackerError, evaluate};
-use tagalong::eval::{Davis, StageTimes, Tracked, VideoTracker};
+use tagalong::eval::{Corruption, Davis, Report, StageTimes, Tracked, VideoTracker};
 use tagalong::picture;
 use tagalong::types::{Frame, Mask};
 
@@ -142,7 +142,7 @@ fn what_is_wrong_with_a_sequence_is_said_with_its_file() {
         make_sequence(root.path(), "swan", 5);
         spoil(root.path());
         let davis = Davis::open(root.path(), None).unwrap();
-        let error = evaluate(&davis, &[], &mut Lagging::default(), None, &mut |_| ()).unwrap_err().to_string();
+        let error = evaluate(&davis, &[], None, &mut Lagging::default(), None, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains(says), "{what}: {error}");
     }
 }
@@ -245,7 +245,7 @@ fn scores_are_of_the_frames_between_the_first_and_the_last() {
     let mut progress = |p: Progress<'_>| told.push((p.sequence.to_owned(), p.done, p.total));
     let asked = ["swan".to_owned(), "bear".to_owned(), "swan".to_owned()];
     let mut tracker = Lagging::default();
-    let report = evaluate(&davis, &asked, &mut tracker, Some(&save), &mut progress).unwrap();
+    let report = evaluate(&davis, &asked, None, &mut tracker, Some(&save), &mut progress).unwrap();
 
     assert_eq!(tracker.begun, ["swan", "bear"], "in the order asked for, each once");
     assert_eq!(told.len(), 9);
@@ -265,9 +265,96 @@ fn scores_are_of_the_frames_between_the_first_and_the_last() {
     }
 
     let mut perfect = Lagging { speed: 2, ..Lagging::default() };
-    let report = evaluate(&davis, &[], &mut perfect, None, &mut |_| ()).unwrap();
+    let report = evaluate(&davis, &[], None, &mut perfect, None, &mut |_| ()).unwrap();
     assert_eq!(perfect.begun, ["bear", "swan"]);
     assert_eq!((report.mean().j, report.mean().f), (1.0, 1.0));
+}
+
+/// Says of every frame that the square is where it is seen, bright, and keeps what it saw: sequence numbers, frames lost
+/// before them, and pictures.
+#[derive(Default)]
+struct Seeing {
+    seen: Vec<(u64, u64)>,
+    pictures: Vec<Vec<u8>>,
+}
+
+impl Seeing {
+    fn keep(&mut self, frame: &Frame) {
+        self.seen.push((frame.meta.seq, frame.meta.dropped));
+        self.pictures.push(frame.pixels.bytes().to_vec());
+    }
+}
+
+impl VideoTracker for Seeing {
+    fn begin(&mut self, frame: &Frame, masks: &[Mask]) -> Result<StageTimes, TrackerError> {
+        assert_eq!(masks, [square(0)], "the first frame's masks stay as they are");
+        self.keep(frame);
+        Ok(StageTimes::default())
+    }
+
+    fn step(&mut self, frame: &Frame) -> Result<Tracked, TrackerError> {
+        self.keep(frame);
+        let rgb = frame.pixels.bytes();
+        let mask = Mask::from_fn(WIDTH, HEIGHT, |x, y| rgb[3 * (y * WIDTH + x)] > 170);
+        Ok(Tracked { masks: vec![mask], times: StageTimes::default() })
+    }
+}
+
+/// What is said of a sequence of 13 frames made worse, and what was seen of it.
+fn degraded(root: &Path, how: &str) -> (Report, Seeing) {
+    let davis = Davis::open(root, None).unwrap();
+    let mut tracker = Seeing::default();
+    let corruption = Corruption::parse(how).unwrap()[0];
+    let report = evaluate(&davis, &[], Some(corruption), &mut tracker, None, &mut |_| ()).unwrap();
+    (report, tracker)
+}
+
+#[test]
+fn a_video_is_made_worse_before_it_is_seen() {
+    let root = tempfile::tempdir().unwrap();
+    make_sequence(root.path(), "swan", 13);
+    let davis = Davis::open(root.path(), None).unwrap();
+    let clean = evaluate(&davis, &[], None, &mut Seeing::default(), None, &mut |_| ()).unwrap();
+    assert!(clean.mean().j > 0.97, "the square can be seen: {:?}", clean.mean());
+
+    // Every other frame: what is left is all seen, knows of what is missing, and is scored but for the first and last.
+    let (report, Seeing { seen, .. }) = degraded(root.path(), "drop");
+    assert_eq!(seen, [(0, 0), (2, 1), (4, 1), (6, 1), (8, 1), (10, 1), (12, 1)]);
+    assert_eq!((report.frames(), report.scored()), (7, 5));
+    assert!(report.mean().j > 0.97);
+
+    // Of one in ten frames something else is shown. It is seen, and not scored.
+    let spoilt = |how: &str| {
+        let (report, Seeing { seen, pictures }) = degraded(root.path(), how);
+        assert_eq!((seen.len(), report.frames(), report.scored()), (13, 13, 10), "{how}");
+        assert!(report.mean().j > 0.97, "{how}: {:?}", report.mean());
+        pictures
+    };
+    assert!(spoilt("black=strong")[5].iter().all(|v| *v == 0));
+    let repeated = spoilt("repeated=strong");
+    assert!(repeated[5] == repeated[4] && repeated[5] != repeated[6]);
+    let torn = spoilt("torn=strong");
+    assert!(torn[5] != repeated[5] && torn[4] == repeated[4]);
+
+    // Truth turns with the picture: the square is where it is seen, and it is not where it was.
+    let (report, Seeing { pictures, .. }) = degraded(root.path(), "rotation=strong");
+    assert!(report.mean().j > 0.85, "{:?}", report.mean());
+    let turned = Mask::from_fn(WIDTH, HEIGHT, |x, y| pictures[3][3 * (y * WIDTH + x)] > 170);
+    assert!(turned.iou(&square(3)) < 0.7, "{}", turned.iou(&square(3)));
+}
+
+#[test]
+fn what_is_made_worse_is_the_same_again() {
+    let root = tempfile::tempdir().unwrap();
+    make_sequence(root.path(), "swan", 6);
+    for how in Corruption::parse("all=strong").unwrap() {
+        let [(once, first), (again, second)] = [(); 2].map(|()| degraded(root.path(), &how.to_string()));
+        assert_eq!(once.sequences, again.sequences, "{how}");
+        assert!(first.pictures == second.pictures, "{how}");
+    }
+    let (_, noisy) = degraded(root.path(), "noise");
+    let still = |i: usize| noisy.pictures[i].iter().zip(&noisy.pictures[i + 1]).filter(|(a, b)| a == b).count();
+    assert!(still(0) < noisy.pictures[0].len() / 4, "each frame has noise of its own");
 }
 
 #[test]
@@ -277,7 +364,7 @@ fn an_unknown_sequence_is_refused_before_any_work() {
     let davis = Davis::open(root.path(), None).unwrap();
     let mut tracker = Lagging::default();
     let names = ["swan".to_owned(), "swam".to_owned()];
-    let error = evaluate(&davis, &names, &mut tracker, None, &mut |_| ()).unwrap_err();
+    let error = evaluate(&davis, &names, None, &mut tracker, None, &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("no sequence \"swam\"; it has swan"), "{error}");
     assert!(tracker.begun.is_empty());
 }
@@ -304,7 +391,7 @@ fn a_tracker_that_breaks_its_promise_is_told_so() {
         (vec![Mask::empty(3, 4)], "swan, frame 1: the tracker gave a mask of 3x4 pixels, but 40x24 are due"),
         (vec![Mask::empty(3, 4); 3], "swan, frame 1: out of steam"),
     ] {
-        let error = evaluate(&davis, &[], &mut Broken(masks), None, &mut |_| ()).unwrap_err();
+        let error = evaluate(&davis, &[], None, &mut Broken(masks), None, &mut |_| ()).unwrap_err();
         assert_eq!(error.to_string(), says);
     }
 }

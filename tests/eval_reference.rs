@@ -279,7 +279,7 @@ fn hold(preset: &str, options: &[&str]) {
 
     let mut shown = Shown { folder: theirs.path().join(SEQUENCE), index: 0, instances: 0 };
     let davis = Davis::open(&davis, None).unwrap();
-    let report = run::evaluate(&davis, &[SEQUENCE.to_owned()], &mut shown, None, &mut |_| ()).unwrap();
+    let report = run::evaluate(&davis, &[SEQUENCE.to_owned()], None, &mut shown, None, &mut |_| ()).unwrap();
     let Score { j, f } = report.sequences[0].score;
     let [their_j, their_f] = published;
     // The table has four digits; and a version of the reference's libraries may move a pixel on a border.

@@ -11,7 +11,7 @@ use super::{connect, out};
 use crate::config::Config;
 use crate::embed::{Backend, BareModel, ModelConfig, Reuse, Runtime};
 use crate::eval::run::evaluate;
-use crate::eval::{Comparison, Davis, Report};
+use crate::eval::{Comparison, Corruption, Davis, Report, Robustness};
 use crate::propagate::PropagateConfig;
 
 /// Score a model on video sequences with known masks.
@@ -57,12 +57,21 @@ pub struct Args {
     /// run one after the other, and shown side by side.
     #[arg(long, default_value = "sharp", value_name = "A,B", value_delimiter = ',')]
     preset: Vec<String>,
+    /// Make the videos worse, and tell what is lost: KIND=LEVEL, or `all`
+    ///
+    /// Each is run alone, beside the videos as they are, and compared on the frames that are scored in both. Kinds: blur,
+    /// noise, jpeg, brightness (a step up, and down again), rotation (the camera rolls to both sides), drop (every other frame
+    /// missing), burst (ten frames missing at a time); and single frames that are black, torn or repeated, which are not
+    /// scored themselves. Levels: mild, moderate (the default), strong.
+    #[arg(long, value_name = "KIND=LEVEL", value_delimiter = ',', value_parser = Asked::parse)]
+    degrade: Vec<Asked>,
     /// Look everywhere for what is lost, as the daemon does
     ///
     /// The published rule does not, so scores are told without it unless asked.
     #[arg(long)]
     recover: bool,
-    /// Save every mask as a palette PNG, in the layout of DAVIS results; of several presets, in a folder for each
+    /// Save every mask as a palette PNG, in the layout of DAVIS results; of several presets or with --degrade, in
+    /// a folder for each
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Save the scores as JSON; `-` prints them instead of the table
@@ -80,6 +89,16 @@ pub struct Args {
     /// With --reuse: frames after which all patches are computed anew
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     refresh_frames: u64,
+}
+
+/// What one word after `--degrade` asks for.
+#[derive(Clone, Debug)]
+struct Asked(Vec<Corruption>);
+
+impl Asked {
+    fn parse(text: &str) -> Result<Asked, String> {
+        Corruption::parse(text).map(Asked)
+    }
 }
 
 /// A number from 0 to 1.
@@ -105,6 +124,10 @@ EXAMPLES
   What fewer and more patches give:
       tagalong eval --model dinov2-vits14.toml --backend int8 --davis DAVIS --preset fast,sharp,best
 
+  What is lost where pictures are blurred or frames missing, and all kinds of it:
+      tagalong eval --model bundled --davis DAVIS --degrade blur=strong,drop
+      tagalong eval --model bundled --davis DAVIS --sequences boat,swing --degrade all
+
   Two sequences, with masks to look at and scores for a program:
       tagalong eval --model models/bundled.toml --davis DAVIS --sequences boat,dance-jump \\
           --save masks --json scores.json";
@@ -120,6 +143,12 @@ impl Args {
                 rules.push((name, preset(&presets, name)?));
             }
         }
+        let corruptions = self.corruptions();
+        if rules.len() > 1 && !corruptions.is_empty() {
+            let message =
+                "--degrade tells what one preset loses: give one with --preset, and run it again for the others";
+            return Err(failure(Kind::Usage, message));
+        }
         let mut track = config.track.clone();
         // The evaluation asks for masks to the last frame: no object is given up.
         (track.recover, track.remove_after_s) = (self.recover, 0.0);
@@ -131,19 +160,40 @@ impl Args {
         }
         log::info!("evaluating {}", model.describe());
         let mut tracker = SessionTracker::new(model, rules[0].1.clone(), track);
-        let mut reports = Vec::new();
-        for (name, rule) in &rules {
+        let mut score = |rule: &PropagateConfig, corruption: Option<Corruption>, folder: Option<String>| {
             tracker.change_rule(rule.clone());
-            let save =
-                self.save.as_ref().map(|folder| if rules.len() > 1 { folder.join(name) } else { folder.clone() });
-            let report = with_progress(|tell| evaluate(&davis, &self.sequences, &mut tracker, save.as_deref(), tell))?;
-            let report = Report { operations: tracker.operations(), ..report };
-            reports.push(((*name).clone(), report));
+            let save = self.save.as_ref().map(|save| folder.map_or_else(|| save.clone(), |folder| save.join(folder)));
+            let report = with_progress(|tell| {
+                evaluate(&davis, &self.sequences, corruption, &mut tracker, save.as_deref(), tell)
+            })?;
+            anyhow::Ok(Report { operations: tracker.operations(), ..report })
+        };
+        match &rules[..] {
+            [(_, rule)] if corruptions.is_empty() => self.show(&score(rule, None, None)?),
+            [(_, rule)] => {
+                let clean = score(rule, None, Some("clean".into()))?;
+                let worse = |how: Corruption| anyhow::Ok((how, score(rule, Some(how), Some(how.to_string()))?));
+                let degraded = corruptions.into_iter().map(worse).collect::<Result<_, _>>()?;
+                self.show(&Robustness { clean, degraded })
+            }
+            rules => {
+                let alone = |(name, rule): &(&String, PropagateConfig)| {
+                    anyhow::Ok(((*name).clone(), score(rule, None, Some((*name).clone()))?))
+                };
+                self.show(&Comparison { presets: rules.iter().map(alone).collect::<Result<_, _>>()? })
+            }
         }
-        match &reports[..] {
-            [(_, report)] => self.show(report),
-            _ => self.show(&Comparison { presets: reports }),
+    }
+
+    /// What the videos are made worse by, each once, in the order asked for.
+    fn corruptions(&self) -> Vec<Corruption> {
+        let mut corruptions = Vec::new();
+        for corruption in self.degrade.iter().flat_map(|asked| &asked.0) {
+            if !corruptions.contains(corruption) {
+                corruptions.push(*corruption);
+            }
         }
+        corruptions
     }
 
     fn show(&self, report: &(impl Serialize + Display)) -> anyhow::Result<()> {

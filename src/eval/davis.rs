@@ -168,11 +168,15 @@ impl Sequence {
         self.check_size(path, (width, height))?;
         let pixels = PixelBuf::packed(PixelFormat::Rgb3, width, height, rgb)
             .map_err(|error| at(PictureError::Damaged(error.to_string())))?;
+        Ok(Frame { meta: self.meta(index), pixels })
+    }
+
+    /// Where and when a frame was captured.
+    pub fn meta(&self, index: usize) -> FrameMeta {
         let time = index as u64 * 1_000_000_000 / FRAMES_PER_SECOND;
         let captured_at = Timestamp { mono_ns: time, real_ns: time };
-        let camera = self.name.clone();
-        let meta = FrameMeta { camera, seq: index as u64, captured_at, dropped: 0, width, height };
-        Ok(Frame { meta, pixels })
+        let (camera, width, height) = (self.name.clone(), self.first.width, self.first.height);
+        FrameMeta { camera, seq: index as u64, captured_at, dropped: 0, width, height }
     }
 
     /// The annotation of the first frame.

@@ -1,5 +1,6 @@
 //! What an evaluation found, for people and for programs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
@@ -31,14 +32,43 @@ impl Score {
     }
 }
 
+/// The scores of one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameScores {
+    pub frame: usize,
+    /// (instances)
+    pub scores: Vec<Score>,
+}
+
 /// The score of one sequence: the mean over its objects of the mean over its frames, the first and the last left
 /// out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SequenceReport {
     pub name: String,
-    /// All of the sequence's frames.
+    /// All frames of the sequence that the tracker saw.
     pub frames: usize,
     pub score: Score,
+    /// The frames that were scored, in order.
+    pub by_frame: Vec<FrameScores>,
+}
+
+impl SequenceReport {
+    pub fn new(name: String, frames: usize, by_frame: Vec<FrameScores>) -> SequenceReport {
+        let score = mean_of_objects(&by_frame.iter().collect::<Vec<_>>());
+        SequenceReport { name, frames, score, by_frame }
+    }
+
+    /// The score of those frames alone that were scored in `other` too, which is the same sequence under other conditions.
+    pub fn where_scored_in(&self, other: &SequenceReport) -> Score {
+        let scored: BTreeSet<usize> = other.by_frame.iter().map(|scores| scores.frame).collect();
+        mean_of_objects(&self.by_frame.iter().filter(|scores| scored.contains(&scores.frame)).collect::<Vec<_>>())
+    }
+}
+
+/// The mean over objects of the mean over frames.
+fn mean_of_objects(by_frame: &[&FrameScores]) -> Score {
+    let objects = by_frame.first().map_or(0, |frame| frame.scores.len());
+    Score::mean((0..objects).map(|object| Score::mean(by_frame.iter().map(|frame| frame.scores[object]))))
 }
 
 /// The scores of several sequences, and the speed over all their frames.
@@ -64,6 +94,11 @@ impl Report {
     /// Frames of all sequences.
     pub fn frames(&self) -> usize {
         self.sequences.iter().map(|sequence| sequence.frames).sum()
+    }
+
+    /// Frames of all sequences that were scored.
+    pub fn scored(&self) -> usize {
+        self.sequences.iter().map(|sequence| sequence.by_frame.len()).sum()
     }
 
     /// Frames a second, by stage; stages that took no time are left out.
@@ -161,7 +196,7 @@ impl fmt::Display for Comparison {
 }
 
 /// Pairs as a map that keeps their order.
-struct Map<'a, V>(Vec<(&'a str, V)>);
+pub(super) struct Map<'a, V>(pub Vec<(&'a str, V)>);
 
 impl<V: Serialize> Serialize for Map<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -203,7 +238,10 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let sequence = |name: &str, frames, j, f| SequenceReport { name: name.into(), frames, score: Score { j, f } };
+        let sequence = |name: &str, frames, j, f| {
+            let by_frame = vec![FrameScores { frame: 1, scores: vec![Score { j, f }] }];
+            SequenceReport::new(name.into(), frames, by_frame)
+        };
         let times =
             StageTimes { decode: Duration::from_secs(2), embed: Duration::from_secs(3), ..StageTimes::default() };
         // Not in alphabetical order: the order asked for is kept.

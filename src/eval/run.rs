@@ -3,14 +3,16 @@
 //! What the tracker is made of is not known here: `cmd` joins the backbone and the session of the daemon to a
 //! [`VideoTracker`].
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::corruption::{Corruption, Shown};
 use super::davis::{Davis, DavisError, Sequence, write_masks};
 use super::measures::score_frame;
-use super::report::{Report, Score, SequenceReport};
-use crate::types::{Frame, Mask};
+use super::report::{FrameScores, Report, SequenceReport};
+use crate::types::{Frame, FrameMeta, Mask};
 
 /// Follows objects through a video, from their masks in its first frame.
 pub trait VideoTracker {
@@ -98,15 +100,17 @@ pub enum EvalError {
     Masks { sequence: String, frame: usize, got: String, need: String },
 }
 
-/// Scores `tracker` on the named sequences in that order, each once, or on all of them if none is named. With
-/// `save`, writes its masks to `save/NAME/00000.png` and so on, the first frame's annotation among them. All
-/// sequences are looked up before the first is run.
+/// Scores `tracker` on the named sequences in that order, each once, or on all of them if none is named. With a
+/// `corruption` they are made worse before they are seen, and truth is turned with its picture; frames that are missing or
+/// show something else are not scored. With `save`, writes the masks to `save/NAME/00000.png` and so on, the first frame's
+/// annotation among them. All sequences are looked up before the first is run.
 ///
 /// # Errors
 /// When a sequence cannot be read, a mask not be written, or the tracker gives up.
 pub fn evaluate(
     davis: &Davis,
     names: &[String],
+    corruption: Option<Corruption>,
     tracker: &mut dyn VideoTracker,
     save: Option<&Path>,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -121,8 +125,8 @@ pub fn evaluate(
     let (mut report, mut done) = (Report::default(), 0);
     for sequence in &sequences {
         let mut tell = |frames: usize| progress(Progress { sequence: sequence.name(), done: done + frames, total });
-        let (score, times) = follow(sequence, tracker, save, &mut tell)?;
-        report.sequences.push(SequenceReport { name: sequence.name().into(), frames: sequence.len(), score });
+        let (scored, times) = follow(sequence, corruption, tracker, save, &mut tell)?;
+        report.sequences.push(scored);
         report.times += times;
         done += sequence.len();
     }
@@ -132,18 +136,30 @@ pub fn evaluate(
 /// Runs one sequence.
 fn follow(
     sequence: &Sequence,
+    corruption: Option<Corruption>,
     tracker: &mut dyn VideoTracker,
     save: Option<&Path>,
     tell: &mut dyn FnMut(usize),
-) -> Result<(Score, StageTimes), EvalError> {
+) -> Result<(SequenceReport, StageTimes), EvalError> {
     let first = sequence.first().masks(sequence.instances());
     let mut times = StageTimes::default();
-    // (instances, frames between the first and the last)
-    let mut scores = vec![Vec::new(); sequence.instances()];
+    let (mut by_frame, mut seen, mut dropped) = (Vec::new(), 0, 0);
+    let unspoilt = |index| Some(Shown { of: index, degradation: None, scored: true });
     for index in 0..sequence.len() {
+        let shown = corruption.map_or_else(|| unspoilt(index), |how| how.shown(index, sequence.len()));
+        let Some(shown) = shown else {
+            dropped += 1;
+            tell(index + 1);
+            continue;
+        };
         let start = Instant::now();
-        let frame = sequence.frame(index)?;
+        let mut frame = sequence.frame(shown.of)?;
         times.decode += start.elapsed();
+        frame.meta = FrameMeta { dropped: std::mem::take(&mut dropped), ..sequence.meta(index) };
+        if let Some(how) = shown.degradation {
+            frame.pixels = how.picture(&frame.pixels, index as u64);
+        }
+        seen += 1;
         let gave_up = |source| EvalError::Tracker { sequence: sequence.name().into(), frame: index, source };
         let tracked;
         let masks = if index == 0 {
@@ -158,13 +174,14 @@ fn follow(
         if let Some(folder) = save {
             write_masks(&folder.join(sequence.name()).join(format!("{}.png", sequence.stem(index))), masks)?;
         }
-        if index > 0 && index + 1 < sequence.len() {
+        if shown.scored && index > 0 && index + 1 < sequence.len() {
             let truth = sequence.annotation(index)?;
-            scores.iter_mut().zip(score_frame(masks, &truth)).for_each(|(scores, score)| scores.push(score));
+            let truth = shown.degradation.map_or(Cow::Borrowed(&truth), |how| how.annotation(&truth));
+            by_frame.push(FrameScores { frame: index, scores: score_frame(masks, &truth) });
         }
         tell(index + 1);
     }
-    Ok((Score::mean(scores.into_iter().map(Score::mean)), times))
+    Ok((SequenceReport::new(sequence.name().into(), seen, by_frame), times))
 }
 
 /// Holds a tracker to the number and size of masks that its trait asks for.
