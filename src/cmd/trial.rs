@@ -6,7 +6,7 @@ use super::exit::{Kind, failure};
 use super::follow::{ModelChoice, SessionTracker};
 use super::{connect, out};
 use crate::config::Config;
-use crate::trial::{self, Report, TrialError};
+use crate::trial::{self, Report, TrialError, written};
 
 /// Try how well identities are kept in hard cases.
 ///
@@ -46,8 +46,8 @@ EXAMPLES
 
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
-        if let Some(unknown) = self.cases.iter().find(|name| !trial::kinds().any(|kind| kind == **name)) {
-            let kinds = trial::kinds().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
+        if let Some(unknown) = self.cases.iter().find(|name| !written::kinds().any(|kind| kind == **name)) {
+            let kinds = written::kinds().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
             return Err(failure(Kind::Usage, format!("there is no kind of case '{unknown}'; there are {kinds}")));
         }
         let config = self.config.as_deref().map_or_else(|| Ok(Config::builtin()), Config::load)?;
@@ -57,11 +57,12 @@ impl Args {
         let mut tracker = SessionTracker::new(model, rule.clone(), config.track.clone());
         let mut report = Report::default();
         let is_wanted = |kind: &&str| self.cases.is_empty() || self.cases.iter().any(|name| name == kind);
-        let each = trial::kinds().filter(is_wanted).count() as u64;
+        let each = written::kinds().filter(is_wanted).count() as u64;
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} films  {eta} left  {msg}")?;
         let bar = ProgressBar::new(self.films * each).with_style(style);
         for film in self.first..self.first.saturating_add(self.films) {
-            for case in trial::written(film, &self.cases)? {
+            for case in written::cases(film, &self.cases) {
+                let case = case.map_err(gave_up)?;
                 bar.set_message(case.kind.clone());
                 report.add(&case.kind, &trial::run(&case, &mut tracker).map_err(gave_up)?);
                 bar.inc(1);

@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
+use super::film::GroundTruth;
 use crate::eval::run::TrackerError;
 use crate::eval::{Identities, IdentityCounts};
 use crate::types::report::{Track, TrackState};
@@ -17,7 +18,7 @@ const RIGHT: f64 = 0.5;
 const ELSEWHERE: f64 = 0.1;
 /// Frames on another object that make a swap.
 const SWAP: u64 = 3;
-/// What shows less than this part of the area that an object had when it was tagged is not in sight ...
+/// What shows less than this part of what there is of an object is not in sight ...
 const HIDDEN: f64 = 0.02;
 /// ... and has returned with this part of it.
 const RETURNED: f64 = 0.5;
@@ -72,8 +73,6 @@ pub(super) struct Judge {
 /// A tagged object.
 struct Watched {
     number: usize,
-    /// Pixels that it had when it was tagged.
-    whole: f64,
     /// Frames for which it has been out of sight.
     hidden: u64,
     /// Whether it was told to be seen in that time.
@@ -87,29 +86,17 @@ struct Watched {
 impl Judge {
     /// `tagged` are the numbers, from 1, of the objects that will be tagged; their tracks have them for their ids.
     pub fn new(tagged: &[usize]) -> Judge {
-        let watch = |number: &usize| Watched {
-            number: *number,
-            whole: 0.0,
-            hidden: 0,
-            made_up: false,
-            due: None,
-            elsewhere: 0,
-        };
+        let watch = |number: &usize| Watched { number: *number, hidden: 0, made_up: false, due: None, elsewhere: 0 };
         let objects: Vec<Watched> = tagged.iter().map(watch).collect();
         let outcome = Outcome { followed: objects.len() as u64, ..Outcome::default() };
         Judge { objects, identities: Identities::default(), outcome }
     }
 
-    /// The masks of all objects in the first frame, object 1 first.
-    pub fn begin(&mut self, truths: &[Mask]) {
-        self.objects.iter_mut().for_each(|object| object.whole = truths[object.number - 1].area() as f64);
-    }
-
-    /// The masks of all objects in frame `index`, and what was reported of it.
+    /// What is true of all objects in frame `index`, object 1 first, and what was reported of it.
     ///
     /// # Errors
     /// When a reported mask is none.
-    pub fn frame(&mut self, index: u64, truths: &[Mask], report: &TrackReport) -> Result<(), TrackerError> {
+    pub fn frame(&mut self, index: u64, truths: &[GroundTruth], report: &TrackReport) -> Result<(), TrackerError> {
         let mut seen: Vec<(u64, Mask)> = Vec::new();
         for Track { id, mask, .. } in report.tracks.iter().filter(|track| track.state != TrackState::Removed) {
             if let Some(mask) = mask {
@@ -120,10 +107,10 @@ impl Judge {
             let mask = seen.iter().find(|(id, _)| *id == object.number as u64).map(|(_, mask)| mask);
             object.watch(index, truths, mask, &mut self.outcome);
         }
-        let present: Vec<usize> =
-            self.objects.iter().map(|object| object.number).filter(|number| !truths[number - 1].is_empty()).collect();
+        let numbers = self.objects.iter().map(|object| object.number);
+        let present: Vec<usize> = numbers.filter(|number| !truths[number - 1].mask.is_empty()).collect();
         let overlaps = |number: &usize| {
-            let truth = &truths[number - 1];
+            let truth = &truths[number - 1].mask;
             seen.iter().map(|(_, mask)| mask.iou(truth)).collect::<Vec<f64>>()
         };
         let similarity: Vec<f64> = present.iter().flat_map(overlaps).collect();
@@ -146,9 +133,9 @@ impl Judge {
 
 impl Watched {
     /// One frame: where everything is, and where this object is told to be.
-    fn watch(&mut self, index: u64, truths: &[Mask], told: Option<&Mask>, outcome: &mut Outcome) {
-        let truth = &truths[self.number - 1];
-        let shown = truth.area() as f64 / self.whole.max(1.0);
+    fn watch(&mut self, index: u64, truths: &[GroundTruth], told: Option<&Mask>, outcome: &mut Outcome) {
+        let GroundTruth { mask: truth, whole } = &truths[self.number - 1];
+        let shown = truth.area() as f64 / whole.max(1.0);
         if shown < HIDDEN {
             self.hidden += 1;
             let ghost = self.hidden > GRACE && told.is_some();
@@ -168,7 +155,7 @@ impl Watched {
             }
         }
         let others = truths.iter().enumerate().filter(|(other, _)| other + 1 != self.number);
-        let on_another = |told: &Mask| others.into_iter().any(|(_, other)| told.iou(other) >= RIGHT);
+        let on_another = |told: &Mask| others.into_iter().any(|(_, other)| told.iou(&other.mask) >= RIGHT);
         self.elsewhere += u64::from(overlap < ELSEWHERE && told.is_some_and(on_another));
     }
 }
@@ -189,9 +176,9 @@ mod tests {
     /// is there (`1`) or not.
     fn judged(told: &str, there: &str) -> Outcome {
         let mut judge = Judge::new(&[1]);
-        judge.begin(&[square(1), square(2)]);
         for (index, (told, there)) in (1..).zip(told.chars().zip(there.chars())) {
-            let truth = if there == '1' { square(1) } else { Mask::empty(40, 10) };
+            let shown = if there == '1' { square(1) } else { Mask::empty(40, 10) };
+            let truths = [shown, square(2)].map(|mask| GroundTruth { mask, whole: 100.0 });
             let mask = told.to_digit(10).map(|number| square(number as usize).to_coco());
             let track = Track {
                 id: TrackId(1),
@@ -217,7 +204,7 @@ mod tests {
                 latency_ms: Latency::default(),
                 tracks: vec![track],
             };
-            judge.frame(index, &[truth, square(2)], &report).unwrap();
+            judge.frame(index, &truths, &report).unwrap();
         }
         judge.conclude()
     }

@@ -1,6 +1,7 @@
 //! Hard cases that are written: synthetic scenes of one difficulty each.
 
-use super::{Case, FPS, TrialError};
+use super::film::{FPS, Film, Staged};
+use super::{Case, TrialError};
 use crate::capture::synthetic::arithmetic::Random;
 use crate::capture::synthetic::{Actor, Keyframes, Scene, SceneOptions, Script};
 
@@ -39,19 +40,15 @@ const KINDS: [(&str, u64, Writer); 17] = [
     ("gone in the dark", NEVER, Writing::vanish_in_the_dark),
 ];
 
-/// Every kind of case under one seed; `wanted` chooses by name, all where it is empty.
-///
-/// # Errors
-/// When a scene cannot be made.
-pub fn written(seed: u64, wanted: &[String]) -> Result<Vec<Case>, TrialError> {
+/// Every kind of case under one seed; `wanted` chooses by name, all where it is empty. Of each the error when its scene cannot
+/// be made.
+pub fn cases(seed: u64, wanted: &[String]) -> impl Iterator<Item = Result<Case, TrialError>> {
     let kinds = KINDS.iter().filter(|(kind, ..)| wanted.is_empty() || wanted.iter().any(|name| name == kind));
-    kinds
-        .map(|(kind, frames, write)| {
-            let mut writing = Writing::new(seed);
-            write(&mut writing, *frames);
-            writing.finish(kind)
-        })
-        .collect()
+    kinds.map(move |(kind, frames, write)| {
+        let mut writing = Writing::new(seed);
+        write(&mut writing, *frames);
+        writing.finish(kind)
+    })
 }
 
 /// The names of all kinds.
@@ -114,7 +111,8 @@ impl Writing {
     fn finish(self, kind: &str) -> Result<Case, TrialError> {
         let options = SceneOptions { seed: self.seed, fps: FPS, ..SceneOptions::default() };
         let scene = Scene::written(options, self.script)?;
-        Ok(Case { kind: kind.to_owned(), seed: self.seed, frames: self.frames, tagged: self.tagged, scene })
+        let (kind, name, film) = (kind.to_owned(), self.seed.to_string(), Film::Staged(Staged::new(scene)));
+        Ok(Case { kind, name, frames: self.frames, tagged: self.tagged, film })
     }
 
     /// Something larger comes from the side, covers the object for so many frames, and goes on.
@@ -250,19 +248,23 @@ mod tests {
     use super::*;
     use crate::capture::synthetic::Truth;
 
+    fn truth(case: &Case, frame: u64) -> Truth {
+        let Film::Staged(staged) = &case.film;
+        staged.scene.truth(frame)
+    }
+
     /// (frames), the part of object 1 that is to be seen, of what it has in the first.
     fn shown(case: &Case) -> Vec<f64> {
-        let whole = f64::from(case.scene.truth(0).objects[0].visible_area);
-        let part = |truth: Truth| f64::from(truth.objects[0].visible_area) / whole;
-        (0..case.frames).map(|frame| part(case.scene.truth(frame))).collect()
+        let area = |frame: u64| f64::from(truth(case, frame).objects[0].visible_area);
+        (0..case.frames).map(|frame| area(frame) / area(0)).collect()
     }
 
     #[test]
     fn each_case_is_what_its_name_says() {
         for seed in 0..3 {
-            for case in written(seed, &[]).unwrap() {
+            for case in cases(seed, &[]).map(Result::unwrap) {
                 let name = format!("{} {seed}", case.kind);
-                let first = case.scene.truth(0);
+                let first = truth(&case, 0);
                 for number in &case.tagged {
                     let object = &first.objects[number - 1];
                     assert!(object.visible_area > 1500 && object.occluded() == 0.0, "{name}: object {number}");
@@ -288,8 +290,8 @@ mod tests {
 
     #[test]
     fn cases_are_chosen_by_name() {
-        let names = |cases: Vec<Case>| cases.into_iter().map(|case| case.kind).collect::<Vec<_>>();
-        assert_eq!(names(written(0, &["gone".into(), "twins cross".into()]).unwrap()), ["twins cross", "gone"]);
-        assert_eq!(names(written(0, &[]).unwrap()), kinds().collect::<Vec<_>>());
+        let names = |wanted: &[String]| cases(0, wanted).map(|case| case.unwrap().kind).collect::<Vec<_>>();
+        assert_eq!(names(&["gone".into(), "twins cross".into()]), ["twins cross", "gone"]);
+        assert_eq!(names(&[]), kinds().collect::<Vec<_>>());
     }
 }

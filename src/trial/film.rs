@@ -1,0 +1,65 @@
+//! Films: frames, and what is exactly true of them.
+
+use std::sync::Arc;
+
+use super::TrialError;
+use crate::capture::synthetic::{Scene, SceneFrame};
+use crate::types::{Frame, FrameMeta, Mask, PixelBuf, PixelFormat, Timestamp};
+
+/// Frames a second.
+pub(super) const FPS: f32 = 30.0;
+
+/// Where the frames of a case come from.
+pub(super) enum Film {
+    Staged(Staged),
+}
+
+/// What is true of an object in a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct GroundTruth {
+    /// Its pixels that are to be seen.
+    pub mask: Mask,
+    /// How many they would be if nothing hid it.
+    pub whole: f64,
+}
+
+/// A synthetic scene.
+pub(super) struct Staged {
+    pub scene: Scene,
+    /// (objects), pixels that are to be seen of each in the first frame
+    wholes: Vec<f64>,
+}
+
+impl Film {
+    /// A frame, and what is true of each object in it, object 1 first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn shot(&self, index: u64) -> Result<(Frame, Vec<GroundTruth>), TrialError> {
+        let (pixels, truths) = match self {
+            Film::Staged(staged) => staged.shot(index),
+        };
+        let ns = (index as f64 * 1e9 / f64::from(FPS)) as u64;
+        let captured_at = Timestamp { mono_ns: ns, real_ns: ns };
+        let (width, height) = (pixels.width, pixels.height);
+        let meta = FrameMeta { camera: Arc::from("trial"), seq: index, captured_at, dropped: 0, width, height };
+        Ok((Frame { meta, pixels }, truths))
+    }
+}
+
+impl Staged {
+    pub fn new(scene: Scene) -> Staged {
+        let wholes = scene.truth(0).objects.iter().map(|object| f64::from(object.visible_area)).collect();
+        Staged { scene, wholes }
+    }
+
+    fn shot(&self, index: u64) -> (PixelBuf, Vec<GroundTruth>) {
+        let mut drawn = SceneFrame::default();
+        self.scene.render(index, &mut drawn);
+        let SceneFrame { rgb, truth, .. } = drawn;
+        let of_object = |(number, whole): (usize, &f64)| GroundTruth { mask: truth.mask(number), whole: *whole };
+        let truths = (1..).zip(&self.wholes).map(of_object).collect();
+        let pixels = PixelBuf::packed(PixelFormat::Rgb3, truth.width, truth.height, rgb);
+        (pixels.expect("a scene draws whole frames"), truths)
+    }
+}
