@@ -144,6 +144,19 @@ impl Subject for SessionTracker {
         Ok(())
     }
 
+    fn restart(&mut self) -> Result<(), TrackerError> {
+        let video = self.video.as_mut().ok_or(NOT_BEGUN)?;
+        self.model.forget();
+        let fresh = Session::new(self.propagate.clone(), self.track.clone(), self.model.grid(), self.model.dim());
+        let mut before = std::mem::replace(&mut video.session, fresh);
+        for track in before.list("") {
+            if let Some(exemplars) = before.keep(track.id) {
+                video.session.know(track.id, track.name, &exemplars);
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self, frame: &Frame) -> Result<TrackReport, TrackerError> {
         self.embed(frame)?;
         let video = self.video.as_mut().ok_or(NOT_BEGUN)?;
@@ -231,6 +244,30 @@ pub mod tests {
             assert!(masks[0].is_empty());
             assert!(masks[1].iou(&square(x)) > 0.8, "{seq}: {}", masks[1].iou(&square(x)));
         }
+    }
+
+    #[test]
+    fn a_restart_leaves_what_objects_are_known_by_and_no_more() {
+        let config = Config::builtin();
+        let model = Box::new(Colours::new(PatchGrid { rows: 16, cols: 24, patch: 4 }));
+        let mut tracker = SessionTracker::new(model, config.propagation().clone(), config.track.clone());
+        assert!(tracker.restart().is_err(), "it has not begun");
+        let square = |x: usize| Mask::from_fn(96, 64, |px, py| (x..x + 16).contains(&px) && (16..32).contains(&py));
+        Subject::begin(&mut tracker, &frame(0, 8)).unwrap();
+        tracker.tag(TrackId(7), &square(8)).unwrap();
+        for seq in 1..10 {
+            Subject::step(&mut tracker, &frame(seq, 8)).unwrap();
+        }
+        tracker.restart().unwrap();
+        assert!(tracker.video.as_ref().unwrap().session.is_empty());
+        // The square is out of the picture, and then far from where it was.
+        assert!(Subject::step(&mut tracker, &frame(10, 96)).unwrap().tracks.is_empty());
+        let reports: Vec<TrackReport> =
+            (11..16).map(|seq| Subject::step(&mut tracker, &frame(seq, 72)).unwrap()).collect();
+        let track = &reports[4].tracks[0];
+        assert_eq!((track.id, track.name.as_str()), (TrackId(7), "7"));
+        let mask = Mask::from_coco(track.mask.as_ref().unwrap()).unwrap();
+        assert!(mask.iou(&square(72)) > 0.8, "{}", mask.iou(&square(72)));
     }
 
     #[test]

@@ -119,6 +119,12 @@ impl Judge {
         Ok(self.identities.frame(&numbers, &ids, &similarity)?)
     }
 
+    /// The tracker has begun anew: what is in sight now has yet to be found, and of what is not nothing may be told from the first
+    /// frame on.
+    pub fn restart(&mut self) {
+        self.objects.iter_mut().for_each(|object| object.hidden = object.hidden.max(GRACE));
+    }
+
     pub fn conclude(mut self) -> Outcome {
         for object in &self.objects {
             let gone = object.hidden >= GONE;

@@ -20,7 +20,7 @@ const NEVER: u64 = 60;
 type Writer = fn(&mut Writing, u64);
 
 /// The kinds of cases: their names, how long what is hard lasts in frames, and how they are written.
-const KINDS: [(&str, u64, Writer); 17] = [
+const KINDS: [(&str, u64, Writer); 19] = [
     ("hidden 1", 1, Writing::hide),
     ("hidden 3", 3, Writing::hide),
     ("hidden 10", 10, Writing::hide),
@@ -38,6 +38,8 @@ const KINDS: [(&str, u64, Writer); 17] = [
     ("gone", NEVER, Writing::vanish),
     ("gone, twin stays", NEVER, Writing::vanish_beside_a_twin),
     ("gone in the dark", NEVER, Writing::vanish_in_the_dark),
+    ("restart", AFTER, Writing::restart),
+    ("restart absent", NEVER, Writing::restart_without),
 ];
 
 /// Every kind of case under one seed; `wanted` chooses by name, all where it is empty. Of each the error when its scene cannot
@@ -63,6 +65,7 @@ struct Writing {
     script: Script,
     tagged: Vec<usize>,
     frames: u64,
+    restart: Option<u64>,
     /// Pixels, of object 1.
     radius: f64,
     /// Where object 1 begins.
@@ -84,6 +87,7 @@ impl Writing {
             script: Script { light: Keyframes::still([1.0]), ..Script::default() },
             tagged: vec![1],
             frames: 0,
+            restart: None,
             radius,
             place,
         };
@@ -112,7 +116,7 @@ impl Writing {
         let options = SceneOptions { seed: self.seed, fps: FPS, ..SceneOptions::default() };
         let scene = Scene::written(options, self.script)?;
         let (kind, name, film) = (kind.to_owned(), self.seed.to_string(), Film::Staged(Staged::new(scene)));
-        Ok(Case { kind, name, frames: self.frames, tagged: self.tagged, film })
+        Ok(Case { kind, name, frames: self.frames, tagged: self.tagged, restart: self.restart, film })
     }
 
     /// Something larger comes from the side, covers the object for so many frames, and goes on.
@@ -237,6 +241,31 @@ impl Writing {
         let twin = self.add(LOOK, self.radius, way([right, y + apart], [left, y + apart]));
         self.tagged.push(twin);
     }
+
+    /// The tracker is begun anew, and before the next frame object 1 has gone to `place` at once. The others are not tagged.
+    fn begin_anew(&mut self, after: u64, place: [f64; 2]) {
+        let at = CALM + PASSING;
+        (self.restart, self.frames) = (Some(at), at + after);
+        let last = [self.place[0] + self.random.within(-40.0, 40.0), self.place[1] + self.random.within(-30.0, 30.0)];
+        self.script.actors[0].path = Keyframes::still(pose(self.place)).then(at, pose(last)).then(at, pose(place));
+        self.add_bystanders();
+        self.tagged.truncate(1);
+    }
+
+    fn restart(&mut self, after: u64) {
+        let [x, y] = if self.random.below(2) == 0 { [0.25, 0.72] } else { [0.75, 0.28] };
+        self.begin_anew(after, [x * WIDTH, y * HEIGHT]);
+    }
+
+    /// Two others have come that were never there, one of them to where object 1 was.
+    fn restart_without(&mut self, after: u64) {
+        let beyond = [-200.0, HEIGHT / 2.0];
+        self.begin_anew(after, beyond);
+        let at = CALM + PASSING;
+        for (look, place) in [(3, self.place), (4, [0.25 * WIDTH, 0.72 * HEIGHT])] {
+            self.add(look, self.radius, Keyframes::still(pose(beyond)).then(at, pose(beyond)).then(at, pose(place)));
+        }
+    }
 }
 
 fn pose([x, y]: [f64; 2]) -> [f64; 4] {
@@ -279,6 +308,19 @@ mod tests {
                     // It is hidden from when the last of it goes, and goes and comes in some 20 frames.
                     assert!((due..=due + 24).contains(&hidden), "{name}: hidden in {hidden} frames");
                     assert!(end > 0.9, "{name}: {end}");
+                }
+                if case.kind == "restart" {
+                    let at = case.restart.unwrap();
+                    let centre = |frame: u64| truth(&case, frame).objects[0].centre;
+                    let apart = (0..2).map(|axis| (centre(at - 1)[axis] - centre(at)[axis]).abs()).fold(0.0, f32::max);
+                    assert!(hidden == 0 && end > 0.9 && apart > 40.0, "{name}: {hidden} {end} {apart}");
+                    assert_eq!((case.tagged.as_slice(), at + AFTER), (&[1][..], case.frames));
+                }
+                if case.kind == "restart absent" {
+                    let at = case.restart.unwrap();
+                    assert_eq!((hidden, shown[at as usize]), (NEVER, 0.0), "{name}");
+                    let new = |frame: u64| truth(&case, frame).objects[3..].iter().all(|o| o.visible_area > 1500);
+                    assert!(!new(at - 1) && new(at), "{name}");
                 }
                 if case.kind == "twins cross" {
                     let least = shown.iter().copied().fold(1.0, f64::min);
