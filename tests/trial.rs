@@ -19,11 +19,14 @@ fn what_is_hidden_for_a_moment_is_found_again_and_what_is_gone_is_not() {
     assert_eq!((number(0, "cases"), number(3, "cases")), (2.0, 6.0));
     assert_eq!((number(0, "returns"), number(1, "returns"), number(2, "returns")), (2.0, 2.0, 0.0));
     assert_eq!((number(0, "gone"), number(2, "gone")), (0.0, 2.0));
-    for key in ["returns", "reacquired", "absent", "ghosts", "gone", "made_up", "followed", "swapped", "switches"] {
+    let counts = ["returns", "reacquired", "absent", "ghosts", "gone", "made_up", "followed", "swapped", "switches"];
+    for key in counts.into_iter().chain(["explained", "explained_right"]) {
         assert_eq!((0..3).map(|line| number(line, key)).sum::<f64>(), number(3, key), "{key}");
     }
     assert!(number(3, "reacquired") >= 3.0, "{lines:?}");
     assert_eq!(number(3, "swapped"), 0.0, "{lines:?}");
+    // What leaves by the edge is known to have done so.
+    assert!(number(2, "explained") > 0.0 && number(2, "explained_right") >= 0.5 * number(2, "explained"), "{lines:?}");
     assert!((0.5..=1.0).contains(&number(3, "hota")) && (0.5..=1.0).contains(&number(3, "idf1")), "{lines:?}");
 }
 
@@ -33,7 +36,13 @@ fn a_table_has_a_line_for_each_kind_and_one_for_all() {
     assert_eq!(trial(&["--films", "1", "--case", "twins cross"]).stdout, output.stdout, "the same again");
     let table = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines.len() == 3 && lines[0].contains("found again") && lines[0].contains("HOTA"), "{table}");
+    assert!(
+        lines.len() == 3
+            && lines[0].contains("found again")
+            && lines[0].contains("reason right")
+            && lines[0].contains("HOTA"),
+        "{table}"
+    );
     assert!(lines[1].starts_with("twins cross") && lines[2].starts_with("all"), "{table}");
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::TrialError;
-use crate::capture::synthetic::{Scene, SceneFrame};
+use crate::capture::synthetic::{Scene, SceneFrame, Truth};
+use crate::types::report::Reason;
 use crate::types::{Frame, FrameMeta, Mask, PixelBuf, PixelFormat, Timestamp};
 
 /// Frames a second.
@@ -21,11 +22,15 @@ pub(super) struct GroundTruth {
     pub mask: Mask,
     /// How many they would be if nothing hid it.
     pub whole: f64,
+    /// What may rightly be told of it while it is out of sight; nothing where that is not certain.
+    pub reasons: &'static [Reason],
 }
 
 /// A synthetic scene.
 pub(super) struct Staged {
     pub scene: Scene,
+    /// (objects); two of one look may be taken for each other
+    looks: Vec<usize>,
     /// (objects), pixels that are to be seen of each in the first frame
     wholes: Vec<f64>,
 }
@@ -48,18 +53,38 @@ impl Film {
 }
 
 impl Staged {
-    pub fn new(scene: Scene) -> Staged {
+    /// A scene whose objects have these looks.
+    pub fn new(scene: Scene, looks: Vec<usize>) -> Staged {
         let wholes = scene.truth(0).objects.iter().map(|object| f64::from(object.visible_area)).collect();
-        Staged { scene, wholes }
+        Staged { scene, looks, wholes }
     }
 
     fn shot(&self, index: u64) -> (PixelBuf, Vec<GroundTruth>) {
         let mut drawn = SceneFrame::default();
         self.scene.render(index, &mut drawn);
         let SceneFrame { rgb, truth, .. } = drawn;
-        let of_object = |(number, whole): (usize, &f64)| GroundTruth { mask: truth.mask(number), whole: *whole };
-        let truths = (1..).zip(&self.wholes).map(of_object).collect();
+        let of_object = |(object, whole): (usize, &f64)| GroundTruth {
+            mask: truth.mask(object + 1),
+            whole: *whole,
+            reasons: self.reasons(&truth, object),
+        };
+        let truths = (0..).zip(&self.wholes).map(of_object).collect();
         let pixels = PixelBuf::packed(PixelFormat::Rgb3, truth.width, truth.height, rgb);
         (pixels.expect("a scene draws whole frames"), truths)
+    }
+
+    /// An object whose centre is in the picture is hidden there, and one whose centre is not has left by the edge, be it by its
+    /// own way or by the camera's. A twin in sight may be either of the two. Objects count from 0.
+    fn reasons(&self, truth: &Truth, object: usize) -> &'static [Reason] {
+        let [x, y] = truth.objects[object].centre;
+        let within = (0.0..truth.width as f32).contains(&x) && (0.0..truth.height as f32).contains(&y);
+        let alike = |other: &usize| *other != object && self.looks[*other] == self.looks[object];
+        let twin = (0..self.looks.len()).filter(alike).any(|other| truth.objects[other].visible_area > 0);
+        match (within, twin) {
+            (true, false) => &[Reason::Unseen],
+            (true, true) => &[Reason::Unseen, Reason::Ambiguous],
+            (false, false) => &[Reason::LeftView],
+            (false, true) => &[Reason::LeftView, Reason::Ambiguous],
+        }
     }
 }

@@ -44,6 +44,10 @@ pub struct Outcome {
     pub followed: u64,
     /// ... whose track lay on another object for 3 frames or more, with an IoU of at least 0.5.
     pub swapped: u64,
+    /// Frames in which a tagged object has been out of sight for more than 5, why is certain, and it was told not to be seen.
+    pub explained: u64,
+    /// ... for the right reason.
+    pub explained_right: u64,
     /// For HOTA, IDF1 and switches.
     #[serde(skip)]
     pub identity: IdentityCounts,
@@ -59,6 +63,8 @@ impl AddAssign<&Outcome> for Outcome {
         self.made_up += other.made_up;
         self.followed += other.followed;
         self.swapped += other.swapped;
+        self.explained += other.explained;
+        self.explained_right += other.explained_right;
         self.identity += &other.identity;
     }
 }
@@ -77,6 +83,8 @@ struct Watched {
     hidden: u64,
     /// Whether it was told to be seen in that time.
     made_up: bool,
+    /// Whether it went out of sight before a tracker's eyes.
+    witnessed: bool,
     /// When it came back, until it is found or the time for that has passed.
     due: Option<u64>,
     /// Frames that its track has lain on another object.
@@ -97,16 +105,16 @@ impl Judge {
     /// # Errors
     /// When a reported mask is none.
     pub fn frame(&mut self, index: u64, truths: &[GroundTruth], report: &TrackReport) -> Result<(), TrackerError> {
-        let mut seen: Vec<(u64, Mask)> = Vec::new();
-        for Track { id, mask, .. } in report.tracks.iter().filter(|track| track.state != TrackState::Removed) {
-            if let Some(mask) = mask {
-                seen.push((id.0, Mask::from_coco(mask)?));
-            }
+        let mut told: Vec<(&Track, Option<Mask>)> = Vec::new();
+        for track in report.tracks.iter().filter(|track| track.state != TrackState::Removed) {
+            told.push((track, track.mask.as_ref().map(Mask::from_coco).transpose()?));
         }
         for object in &mut self.objects {
-            let mask = seen.iter().find(|(id, _)| *id == object.number as u64).map(|(_, mask)| mask);
-            object.watch(index, truths, mask, &mut self.outcome);
+            let told = told.iter().find(|(track, _)| track.id.0 == object.number as u64);
+            object.watch(index, truths, told, &mut self.outcome);
         }
+        let seen: Vec<(u64, &Mask)> =
+            told.iter().filter_map(|(track, mask)| Some((track.id.0, mask.as_ref()?))).collect();
         let numbers = self.objects.iter().map(|object| object.number);
         let present: Vec<usize> = numbers.filter(|number| !truths[number - 1].mask.is_empty()).collect();
         let overlaps = |number: &usize| {
@@ -122,7 +130,9 @@ impl Judge {
     /// The tracker has begun anew: what is in sight now has yet to be found, and of what is not nothing may be told from the first
     /// frame on.
     pub fn restart(&mut self) {
-        self.objects.iter_mut().for_each(|object| object.hidden = object.hidden.max(GRACE));
+        for object in &mut self.objects {
+            (object.hidden, object.witnessed) = (object.hidden.max(GRACE), false);
+        }
     }
 
     pub fn conclude(mut self) -> Outcome {
@@ -138,22 +148,33 @@ impl Judge {
 }
 
 impl Watched {
-    /// One frame: where everything is, and where this object is told to be.
-    fn watch(&mut self, index: u64, truths: &[GroundTruth], told: Option<&Mask>, outcome: &mut Outcome) {
-        let GroundTruth { mask: truth, whole } = &truths[self.number - 1];
+    /// One frame: what is true of everything, and what is told of this object.
+    fn watch(
+        &mut self,
+        index: u64,
+        truths: &[GroundTruth],
+        told: Option<&(&Track, Option<Mask>)>,
+        outcome: &mut Outcome,
+    ) {
+        let GroundTruth { mask: truth, whole, reasons } = &truths[self.number - 1];
+        let mask = told.and_then(|(_, mask)| mask.as_ref());
         let shown = truth.area() as f64 / whole.max(1.0);
         if shown < HIDDEN {
             self.hidden += 1;
-            let ghost = self.hidden > GRACE && told.is_some();
-            self.made_up |= ghost;
-            outcome.absent += u64::from(self.hidden > GRACE);
-            outcome.ghosts += u64::from(ghost);
             self.due = None;
+            if self.hidden > GRACE {
+                outcome.absent += 1;
+                outcome.ghosts += u64::from(mask.is_some());
+                self.made_up |= mask.is_some();
+                let unseen = told.filter(|_| mask.is_none() && self.witnessed && !reasons.is_empty());
+                outcome.explained += u64::from(unseen.is_some());
+                outcome.explained_right += u64::from(unseen.is_some_and(|(track, _)| reasons.contains(&track.reason)));
+            }
         } else if shown >= RETURNED && self.hidden > 0 {
-            (self.hidden, self.made_up, self.due) = (0, false, Some(index));
+            (self.hidden, self.made_up, self.witnessed, self.due) = (0, false, true, Some(index));
             outcome.returns += 1;
         }
-        let overlap = told.map_or(0.0, |told| told.iou(truth));
+        let overlap = mask.map_or(0.0, |mask| mask.iou(truth));
         if let Some(since) = self.due {
             outcome.reacquired += u64::from(overlap >= RIGHT);
             if overlap >= RIGHT || index >= since + GRACE {
@@ -162,7 +183,7 @@ impl Watched {
         }
         let others = truths.iter().enumerate().filter(|(other, _)| other + 1 != self.number);
         let on_another = |told: &Mask| others.into_iter().any(|(_, other)| told.iou(&other.mask) >= RIGHT);
-        self.elsewhere += u64::from(overlap < ELSEWHERE && told.is_some_and(on_another));
+        self.elsewhere += u64::from(overlap < ELSEWHERE && mask.is_some_and(on_another));
     }
 }
 
@@ -178,19 +199,31 @@ mod tests {
         Mask::from_fn(40, 10, |x, _| (x0..x0 + 10).contains(&x))
     }
 
-    /// A letter a frame for where track 1 is told to be: on object 1, on object 2, or `.` for nowhere; and for whether object 1
-    /// is there (`1`) or not.
+    /// A letter a frame for where track 1 is told to be: on object 1, on object 2, or nowhere, which is `.` for not seen, `e` for
+    /// gone by the edge and `?` for what may be another; and for whether object 1 is there (`1`), hidden (`.`) while its twin may be
+    /// in sight (`t`), gone by the edge (`e`), or gone in a way that is not certain.
     fn judged(told: &str, there: &str) -> Outcome {
         let mut judge = Judge::new(&[1]);
         for (index, (told, there)) in (1..).zip(told.chars().zip(there.chars())) {
             let shown = if there == '1' { square(1) } else { Mask::empty(40, 10) };
-            let truths = [shown, square(2)].map(|mask| GroundTruth { mask, whole: 100.0 });
+            let reasons: &[Reason] = match there {
+                '.' => &[Reason::Unseen],
+                't' => &[Reason::Unseen, Reason::Ambiguous],
+                'e' => &[Reason::LeftView],
+                _ => &[],
+            };
+            let reason = match told {
+                'e' => Reason::LeftView,
+                '?' => Reason::Ambiguous,
+                _ => Reason::Unseen,
+            };
+            let truths = [shown, square(2)].map(|mask| GroundTruth { mask, whole: 100.0, reasons });
             let mask = told.to_digit(10).map(|number| square(number as usize).to_coco());
             let track = Track {
                 id: TrackId(1),
                 name: "1".into(),
                 state: TrackState::Tracked,
-                reason: Reason::Seen,
+                reason,
                 score: 1.0,
                 bounds: None,
                 centroid: None,
@@ -254,6 +287,24 @@ mod tests {
         {
             let outcome = judged(told, there);
             assert_eq!((outcome.absent, outcome.ghosts, outcome.gone), (absent, ghosts, 0), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_reason_for_what_is_not_seen_is_right_or_not() {
+        for (told, there, explained, right) in [
+            ("1........1", "1........1", 3, 3),
+            ("1eeeeeeee1", "1........1", 3, 0),
+            ("1eeeeeeee1", "1eeeeeeee1", 3, 3),
+            ("1.....e.e1", "1eeeeeeee1", 3, 2),
+            // A reason takes time as a ghost does, and what is told to be seen has none.
+            ("1eeeee.121", "1........1", 1, 1),
+            ("1??????.?1", "1........1", 3, 1),
+            ("1??????.?1", "1tttttttt1", 3, 3),
+            ("1........1", "1~~~~~~~~1", 0, 0),
+        ] {
+            let outcome = judged(told, there);
+            assert_eq!((outcome.explained, outcome.explained_right), (explained, right), "{told} {there}");
         }
     }
 

@@ -66,8 +66,8 @@ impl fmt::Display for Report {
         let widest = self.kinds.iter().map(|(kind, ..)| kind.len()).max().unwrap_or(0).max(4);
         writeln!(
             f,
-            "{:widest$}  {:>5}  {:>12}  {:>11}  {:>9}  {:>9}  {:>6}  {:>6}  {:>8}",
-            "", "cases", "found again", "ghosts", "made up", "swapped", "HOTA", "IDF1", "switches"
+            "{:widest$}  {:>5}  {:>12}  {:>11}  {:>9}  {:>9}  {:>12}  {:>6}  {:>6}  {:>8}",
+            "", "cases", "found again", "ghosts", "made up", "swapped", "reason right", "HOTA", "IDF1", "switches"
         )?;
         let (cases, total) = self.total();
         let rows = self.kinds.iter().map(|(kind, cases, outcome)| (kind.as_str(), *cases, outcome));
@@ -76,11 +76,12 @@ impl fmt::Display for Report {
             let scores = outcome.identity.scores();
             writeln!(
                 f,
-                "{kind:widest$}  {cases:>5}  {:>12}  {:>11}  {:>9}  {:>9}  {:>6.3}  {:>6.3}  {:>8}",
+                "{kind:widest$}  {cases:>5}  {:>12}  {:>11}  {:>9}  {:>9}  {:>12}  {:>6.3}  {:>6.3}  {:>8}",
                 of(outcome.reacquired, outcome.returns),
                 of(outcome.ghosts, outcome.absent),
                 of(outcome.made_up, outcome.gone),
                 of(outcome.swapped, outcome.followed),
+                of(outcome.explained_right, outcome.explained),
                 scores.hota,
                 scores.idf1,
                 scores.switches

@@ -114,8 +114,9 @@ impl Writing {
 
     fn finish(self, kind: &str) -> Result<Case, TrialError> {
         let options = SceneOptions { seed: self.seed, fps: FPS, ..SceneOptions::default() };
-        let scene = Scene::written(options, self.script)?;
-        let (kind, name, film) = (kind.to_owned(), self.seed.to_string(), Film::Staged(Staged::new(scene)));
+        let looks = self.script.actors.iter().map(|actor| actor.look).collect();
+        let film = Film::Staged(Staged::new(Scene::written(options, self.script)?, looks));
+        let (kind, name) = (kind.to_owned(), self.seed.to_string());
         Ok(Case { kind, name, frames: self.frames, tagged: self.tagged, restart: self.restart, film })
     }
 
@@ -326,6 +327,30 @@ mod tests {
                     let least = shown.iter().copied().fold(1.0, f64::min);
                     assert!(least < 0.6 && end > 0.9, "{name}: {least} {end}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn why_an_object_is_out_of_sight_is_as_it_is_written() {
+        use crate::types::report::Reason::{self, Ambiguous, LeftView, Unseen};
+        let rightly: [(&str, &[Reason]); 8] = [
+            ("hidden 30", &[Unseen]),
+            ("lights change 30", &[Unseen]),
+            ("away 60", &[LeftView]),
+            ("camera away 60", &[LeftView]),
+            ("blur 30", &[LeftView]),
+            ("twin stays", &[LeftView, Ambiguous]),
+            ("gone", &[LeftView]),
+            ("gone, twin stays", &[LeftView, Ambiguous]),
+        ];
+        for (kind, reasons) in rightly {
+            let case = cases(1, &[kind.into()]).next().unwrap().unwrap();
+            let hidden: Vec<u64> =
+                (0..case.frames).filter(|frame| truth(&case, *frame).objects[0].visible_area == 0).collect();
+            for frame in [hidden[0], hidden[hidden.len() - 1]] {
+                let (_, truths) = case.film.shot(frame).unwrap();
+                assert_eq!(truths[0].reasons, reasons, "{kind}, frame {frame}");
             }
         }
     }
