@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::bare::Bare;
 use super::exit::{Kind, failure};
 use super::follow::{ModelChoice, SessionTracker};
-use super::values::{parse_channels, parse_size, preset};
+use super::values::preset;
 use super::{connect, out};
 use crate::config::Config;
-use crate::embed::{Backend, BareModel, ModelConfig, Reuse, Runtime};
+use crate::embed::{Backend, ModelConfig};
 use crate::eval::run::evaluate;
 use crate::eval::{Comparison, Corruption, Davis, Report, Robustness};
 use crate::propagate::PropagateConfig;
@@ -26,21 +27,8 @@ pub struct Args {
     /// A model's manifest, a bare ONNX file, or `bundled`
     #[arg(long, value_name = "MANIFEST|ONNX")]
     model: String,
-    /// A bare ONNX file: the output that holds the tokens
-    #[arg(long, value_name = "NAME")]
-    output: Option<String>,
-    /// A bare ONNX file: side of a patch in pixels [default: 16]
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..=64))]
-    patch: Option<u64>,
-    /// A bare ONNX file: subtracted from red, green, blue in [0, 1] [default: 0.5,0.5,0.5]
-    #[arg(long, value_name = "R,G,B", value_parser = parse_channels, allow_hyphen_values = true)]
-    mean: Option<[f32; 3]>,
-    /// A bare ONNX file: what red, green, blue are then divided by [default: 0.5,0.5,0.5]
-    #[arg(long, value_name = "R,G,B", value_parser = parse_channels)]
-    std: Option<[f32; 3]>,
-    /// A bare ONNX file: the input size, where the file leaves it open
-    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = parse_size)]
-    input_size: Option<[usize; 2]>,
+    #[command(flatten)]
+    bare: Bare,
     /// Take presets, those of your own too, from this configuration, and nothing else [default: the built-in one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -208,39 +196,9 @@ impl Args {
     }
 
     fn model_choice(&self, defaults: &ModelConfig) -> anyhow::Result<ModelChoice> {
-        let runtime = self.runtime();
-        let file = PathBuf::from(&self.model);
-        if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-            let Some(output) = self.output.clone() else {
-                let message = "a bare ONNX file says nothing of itself: name the output that holds its tokens with \
-                               --output, and give --patch, --mean and --std where they differ from 16 and 0.5";
-                return Err(failure(Kind::Usage, message));
-            };
-            let model = BareModel {
-                onnx: file,
-                output,
-                patch: self.patch.unwrap_or(16) as usize,
-                mean: self.mean.unwrap_or([0.5; 3]),
-                std: self.std.unwrap_or([0.5; 3]),
-                input_sizes: self.input_size.into_iter().collect(),
-            };
-            return Ok(ModelChoice::Onnx { model, runtime });
-        }
-        let described = [self.output.is_some(), self.patch.is_some(), self.mean.is_some(), self.std.is_some()];
-        if described.contains(&true) || self.input_size.is_some() {
-            let message = "--output, --patch, --mean, --std and --input-size describe a bare ONNX file; a manifest says \
-                           all of it";
-            return Err(failure(Kind::Usage, message));
-        }
-        let (manifest, threads, backend) = (self.model.clone(), runtime.threads, runtime.backend);
+        let (manifest, threads, backend) = (self.model.clone(), self.threads as usize, self.backend);
         let (reuse, refresh_frames) = (self.reuse, self.refresh_frames as usize);
-        let defaults = defaults.clone();
-        Ok(ModelChoice::Manifest(ModelConfig { manifest, threads, backend, reuse, refresh_frames, ..defaults }))
-    }
-
-    fn runtime(&self) -> Runtime {
-        let reuse = Reuse::new(self.reuse, self.refresh_frames as usize);
-        Runtime { threads: self.threads as usize, backend: self.backend, reuse }
+        self.bare.choose(ModelConfig { manifest, threads, backend, reuse, refresh_frames, ..defaults.clone() })
     }
 }
 
@@ -267,6 +225,7 @@ fn with_progress(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embed::{BareModel, Runtime};
     use clap::Parser;
 
     #[derive(Parser)]

@@ -3,6 +3,7 @@
 //! Nothing else may import this module. It joins the steps for a person at a terminal, and is the one place for
 //! `anyhow`, colours and exit codes.
 
+mod bare;
 pub mod changes;
 mod check;
 mod connect;
