@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::TrialError;
+use super::spliced::Spliced;
 use crate::capture::synthetic::{Scene, SceneFrame, Truth};
 use crate::types::report::Reason;
 use crate::types::{Frame, FrameMeta, Mask, PixelBuf, PixelFormat, Timestamp};
@@ -13,6 +14,7 @@ pub(super) const FPS: f32 = 30.0;
 /// Where the frames of a case come from.
 pub(super) enum Film {
     Staged(Staged),
+    Spliced(Spliced),
 }
 
 /// What is true of an object in a frame.
@@ -43,6 +45,7 @@ impl Film {
     pub fn shot(&self, index: u64) -> Result<(Frame, Vec<GroundTruth>), TrialError> {
         let (pixels, truths) = match self {
             Film::Staged(staged) => staged.shot(index),
+            Film::Spliced(spliced) => spliced.shot(index)?,
         };
         let ns = (index as f64 * 1e9 / f64::from(FPS)) as u64;
         let captured_at = Timestamp { mono_ns: ns, real_ns: ns };

@@ -1,14 +1,16 @@
 //! What becomes of identities in hard cases: objects that are hidden, leave and return, look alike, or never come back.
 //!
-//! A [`Case`] is a short film whose every mask is known. A [`Subject`], the daemon's own session, is shown the objects
-//! in the first frame and follows them from there; an [`Outcome`] counts what it lost, mistook and made up.
+//! A [`Case`] is a short film whose every mask is known: a scene that is [`written`], or real video that is [`spliced`]. A [`Subject`],
+//! the daemon's own session, is shown the objects in the first frame and follows them from there; an [`Outcome`] counts what it lost, mistook and made up.
 
 mod film;
 pub mod outcome;
 pub mod report;
+pub mod spliced;
 pub mod written;
 
 use crate::capture::synthetic::SceneError;
+use crate::eval::DavisError;
 use crate::eval::run::TrackerError;
 use crate::types::{Frame, Mask, TrackId, TrackReport};
 use film::Film;
@@ -62,6 +64,10 @@ pub struct Case {
 pub enum TrialError {
     #[error(transparent)]
     Scene(#[from] SceneError),
+    #[error(transparent)]
+    Davis(#[from] DavisError),
+    #[error("{sequence} is the only sequence of its data set, and what interrupts it must be another: add one")]
+    Alone { sequence: String },
     #[error("{case}, frame {frame}: {source}")]
     Subject { case: String, frame: u64, source: TrackerError },
 }

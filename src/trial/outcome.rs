@@ -94,7 +94,14 @@ struct Watched {
 impl Judge {
     /// `tagged` are the numbers, from 1, of the objects that will be tagged; their tracks have them for their ids.
     pub fn new(tagged: &[usize]) -> Judge {
-        let watch = |number: &usize| Watched { number: *number, hidden: 0, made_up: false, due: None, elsewhere: 0 };
+        let watch = |number: &usize| Watched {
+            number: *number,
+            hidden: 0,
+            made_up: false,
+            witnessed: true,
+            due: None,
+            elsewhere: 0,
+        };
         let objects: Vec<Watched> = tagged.iter().map(watch).collect();
         let outcome = Outcome { followed: objects.len() as u64, ..Outcome::default() };
         Judge { objects, identities: Identities::default(), outcome }

@@ -279,7 +279,7 @@ mod tests {
     use crate::capture::synthetic::Truth;
 
     fn truth(case: &Case, frame: u64) -> Truth {
-        let Film::Staged(staged) = &case.film;
+        let Film::Staged(staged) = &case.film else { panic!("what is written is staged") };
         staged.scene.truth(frame)
     }
 
