@@ -96,8 +96,8 @@ pub(super) fn regions(features: &Centred) -> Regions {
         cost(&means[a * dim..(a + 1) * dim], &means[b * dim..(b + 1) * dim], [sizes[a], sizes[b]])
     };
     let mut heap = BinaryHeap::new();
-    for a in 0..count {
-        for b in neighbours[a].range(a as u32 + 1..) {
+    for (a, beside) in neighbours.iter().enumerate() {
+        for b in beside.range(a as u32 + 1..) {
             let cost = price(&means, &sizes, a, *b as usize);
             heap.push(Reverse(Pair { cost, slots: [a as u32, *b], ages: [0, 0] }));
         }
