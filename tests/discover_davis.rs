@@ -1,6 +1,7 @@
 //! What discovery finds on real weights and real video: CorLoc on the first frames of the development sequences.
 //!
-//! Without `../shared` the test says that it is skipped. `docs/discovery.md` has the numbers beside those of other rules.
+//! Without `../shared` the test says that it is skipped. `docs/discovery.md` has the numbers beside those of other
+//! rules.
 
 use std::path::Path;
 

@@ -65,7 +65,7 @@ EXAMPLES
       tagalong trial --config mine.toml --case 'hidden 10' --case 'hidden 100' --films 50
 
   Real video, interrupted, with a model that has no manifest:
-      tagalong trial --model vit_tiny.onnx --output x6 --davis DAVIS --sequences boat,surf --case spliced";
+      tagalong trial --model vit_tiny.onnx --output x6 --davis DAVIS --sequences boat";
 
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {

@@ -16,8 +16,8 @@ pub(super) struct Camera {
 }
 
 impl Camera {
-    /// Fits by least squares, reweighted by Geman and McClure's function of what is left, at a scale that shrinks (Black and
-    /// Anandan, *The Robust Estimation of Multiple Motions*, 1996). A patch weighs by its certainty.
+    /// Fits by least squares, reweighted by Geman and McClure's function of what is left, at a scale that shrinks
+    /// (Black and Anandan, *The Robust Estimation of Multiple Motions*, 1996). A patch weighs by its certainty.
     pub(super) fn fit(grid: PatchGrid, matches: &[Match]) -> Camera {
         let mut certainties: Vec<f32> = matches.iter().map(|m| m.certainty).collect();
         certainties.sort_unstable_by(f32::total_cmp);
@@ -62,7 +62,8 @@ impl Camera {
 }
 
 /// How much speaks for each patch of `one` moving otherwise than the camera: (rows * cols), 0 and more, in terms of the
-/// standard deviation of the picture. `None` unless both pictures have the size of the grid.
+/// standard deviation of the picture; 0 for what the camera's motion takes across the picture's edge. `None` unless
+/// both pictures have the size of the grid.
 pub(super) fn evidence(grid: PatchGrid, one: &InputTensor, other: &InputTensor) -> Option<Vec<f32>> {
     let pictures = Pictures::new(grid, one, other)?;
     let variance = pictures.variance();
@@ -72,12 +73,10 @@ pub(super) fn evidence(grid: PatchGrid, one: &InputTensor, other: &InputTensor) 
     let matches: Vec<Match> = (0..grid.len()).map(|patch| pictures.best(patch)).collect();
     let camera = Camera::fit(grid, &matches);
     let worse = |(patch, found): (usize, &Match)| {
-        let shift = camera.at(patch);
-        // What the camera took out of the other picture is nowhere in it, and what it seems to be there is no motion.
-        if !pictures.holds(patch, shift) {
+        if !pictures.seen_in_both(patch, camera.at(patch)) {
             return 0.0;
         }
-        ((around(&pictures, patch, shift) - found.difference).max(0.0) / variance).sqrt()
+        ((around(&pictures, patch, camera.at(patch)) - found.difference).max(0.0) / variance).sqrt()
     };
     Some(matches.iter().enumerate().map(worse).collect())
 }

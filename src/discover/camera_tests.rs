@@ -1,23 +1,9 @@
 use proptest::prelude::*;
 
+use super::super::tests::blots;
 use super::*;
 
 const GRID: PatchGrid = PatchGrid { rows: 12, cols: 16, patch: 16 };
-
-/// A fixed pattern of soft blots, some 2 cells across: the value at any point of the plane.
-fn blots(x: f32, y: f32) -> f32 {
-    let corner = |col: f32, row: f32| {
-        let bits = (col as i64 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ (row as i64 as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
-        let mixed = (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let (x, y) = (x / 9.0, y / 9.0);
-    let (col, row) = (x.floor(), y.floor());
-    let (u, v) = (x - col, y - row);
-    let across = |row: f32| corner(col, row) * (1.0 - u) + corner(col + 1.0, row) * u;
-    across(row) * (1.0 - v) + across(row + 1.0) * v
-}
 
 /// A picture of the size of `grid`, each pixel from its place.
 fn picture(grid: PatchGrid, value: impl Fn(f32, f32) -> f32) -> InputTensor {

@@ -2,8 +2,8 @@
 
 use crate::types::{Features, PatchGrid};
 
-/// Embeddings less their mean, made unit vectors again. Without it all patches of a frame are much alike, since what the
-/// whole picture is stands in each of them.
+/// Embeddings less their mean, made unit vectors again. Without it all patches of a frame are much alike, since what
+/// the whole picture is stands in each of them.
 pub(super) struct Centred {
     pub(super) grid: PatchGrid,
     pub(super) dim: usize,

@@ -108,20 +108,35 @@ fn broken_embeddings_are_plain_ones() {
     assert_eq!(moving(&broken, &broken, 5), []);
 }
 
+/// A fixed pattern of soft blots, some 2 cells across: the value at any point of the plane.
+pub(super) fn blots(x: f32, y: f32) -> f32 {
+    let corner = |col: f32, row: f32| {
+        let bits = (col as i64 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ (row as i64 as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
+        let mixed = (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let (x, y) = (x / 9.0, y / 9.0);
+    let (col, row) = (x.floor(), y.floor());
+    let (u, v) = (x - col, y - row);
+    let across = |row: f32| corner(col, row) * (1.0 - u) + corner(col + 1.0, row) * u;
+    across(row) * (1.0 - v) + across(row + 1.0) * v
+}
+
+/// A picture of the size of the grid: blots, each pixel's of the place that `place` gives for it, and noise.
 fn textured(place: impl Fn(f32, f32) -> (f32, f32), seed: usize, amount: f32) -> InputTensor {
     let (width, height) = (GRID.input_width(), GRID.input_height());
     let mut plane = Vec::with_capacity(width * height);
     for i in 0..width * height {
         let (x, y) = place((i % width) as f32, (i / width) as f32);
-        let wave = (x / 7.0).sin() * (y / 5.0).cos() + (x / 11.0 + y / 13.0).sin();
-        plane.push(wave + amount * noise(i + seed));
+        plane.push(blots(x, y) + amount * noise(i + seed));
     }
     InputTensor { width, height, data: [&plane[..], &plane, &plane].concat() }
 }
 
 #[test]
 fn what_moves_comes_before_what_stands_out() {
-    // Two things; the larger stands and the smaller moves, while the camera pans by 8 pixels.
+    // Two things; the larger stands and the smaller moves, while the camera pans by 10 pixels.
     let kind = |row: usize, col: usize| match (row, col) {
         (2..8, 3..9) => 2,
         (11..15, 15..19) => 3,
@@ -129,9 +144,9 @@ fn what_moves_comes_before_what_stands_out() {
     };
     let small = |x: f32, y: f32| (240.0..304.0).contains(&x) && (176.0..240.0).contains(&y);
     let (mut before, mut now) = (scene(kind), scene(kind));
-    now.picture = textured(|x, y| if small(x, y) { (y + 500.0, x) } else { (x, y) }, 0, 0.02);
+    now.picture = textured(|x, y| if small(x, y) { (y + 5000.0, x) } else { (x, y) }, 0, 0.02);
     before.picture = textured(
-        |x, y| if small(x - 4.0, y + 12.0) { (y + 12.0 + 500.0, x - 4.0) } else { (x + 8.0, y) },
+        |x, y| if small(x - 4.0, y + 12.0) { (y + 12.0 + 5000.0, x - 4.0) } else { (x + 10.0, y) },
         7_000_000,
         0.02,
     );
@@ -169,7 +184,8 @@ proptest! {
 
     #[test]
     fn proposals_are_what_they_say(
-        rows in 1usize..14, cols in 1usize..14, limit in 0usize..6, values in prop::collection::vec(-1f32..1.0, 4 * 169),
+        rows in 1usize..14, cols in 1usize..14, limit in 0usize..6,
+        values in prop::collection::vec(-1f32..1.0, 4 * 169),
     ) {
         let grid = PatchGrid { rows, cols, patch: 16 };
         let mut features = Features::new(grid, 4, values[..4 * grid.len()].to_vec());

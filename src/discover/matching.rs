@@ -89,17 +89,6 @@ impl Pictures {
         Some(Pictures { grid, one: Cells::new(grid, one, MARGIN)?, other: Cells::new(grid, other, beyond)? })
     }
 
-    /// Whether the cells of `patch`, moved by `by` cells (x, y), are within reach and in the other picture, if half a cell is let
-    /// pass.
-    pub(super) fn holds(&self, patch: usize, by: [f64; 2]) -> bool {
-        let at = [patch % self.grid.cols, patch / self.grid.cols];
-        let inside = |at: usize, by: f64, cells: usize| {
-            let start = (at * CELLS) as f64 + by;
-            by.abs() <= REACH as f64 && start >= -0.5 && start + CELLS as f64 <= (cells * CELLS) as f64 + 0.5
-        };
-        inside(at[0], by[0], self.grid.cols) && inside(at[1], by[1], self.grid.rows)
-    }
-
     /// The variance of the first picture's cells, all channels together: what a mean squared difference is measured by.
     pub(super) fn variance(&self) -> f32 {
         let count = (self.one.data.len() / 3).max(1) as f64;
@@ -110,6 +99,19 @@ impl Pictures {
             variance += values().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
         }
         variance as f32
+    }
+
+    /// Whether what is compared of `patch` lies as much inside the other picture, moved by `shift` cells (x, y), as it
+    /// does inside its own, to half a cell: what came in at an edge is nowhere in the other, which does not mean that
+    /// it moved.
+    pub(super) fn seen_in_both(&self, patch: usize, shift: [f64; 2]) -> bool {
+        let seen = |at: usize, cells: usize, by: f64| {
+            let start = (at * CELLS) as f64 - MARGIN as f64;
+            let beyond = |start: f64| [(-start).max(0.0), (start + SIDE as f64 - (cells * CELLS) as f64).max(0.0)];
+            beyond(start).iter().zip(beyond(start + by)).all(|(own, other)| (own - other).abs() <= 0.5)
+        };
+        let PatchGrid { rows, cols, .. } = self.grid;
+        seen(patch % cols, cols, shift[0]) && seen(patch / cols, rows, shift[1])
     }
 
     /// Mean squared difference around `patch`, all channels together, when the other picture is moved by `by` cells (x,

@@ -40,9 +40,9 @@ pub enum Mode {
     Salient,
 }
 
-/// The least evidence, as a share of the picture's own contrast, for which a region is said to move. A camera
-/// that pans by a part of a cell, in a fine texture, gives half of it.
-const LEAST_MOTION: f32 = 0.2;
+/// The least evidence, as a share of the picture's own contrast, for which a region is said to move. Noise of 5 in 255
+/// levels gives a third of it at most.
+const LEAST_MOTION: f32 = 0.05;
 
 /// Something that may be an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,10 +78,11 @@ impl Proposal {
 ///
 /// With `d` the distance between the mean embedding of a region's patches and that of the patches up to three away from
 /// it, `n` its patches among `N`, `e` those on the frame's edge, and `w` and `h` its box, it scores
-/// `d / 2 * (n / N * min(1, h / w))^(1/4) * exp(-e^2 / (4 n / 16))`. That is contrast, in the measure of Ward's cost, which
-/// grows with size; less for what lies across the picture as ground, hedges and horizons do; and the boundary connectivity
-/// of Zhu et al., *Saliency Optimization from Robust Background Detection* (CVPR 2014), which says that what runs along the
-/// edge is background. They let it fall off with a sigma of 1; ours is 1/4, since our regions are cut hard.
+/// `d / 2 * (n / N * min(1, h / w))^(1/4) * exp(-4 e^2 / n)`. That is contrast, in the measure of Ward's cost, which
+/// grows with size; less for what lies across the picture as ground, hedges and horizons do; and the boundary
+/// connectivity `e / sqrt(n)` of Zhu et al., *Saliency Optimization from Robust Background Detection* (CVPR 2014), which
+/// says that what runs along the edge is background. They let it fall off with a sigma of 1; ours falls off in about a
+/// third of that, since our regions are cut hard.
 ///
 /// Frames of equal patches have none. A patch whose embedding is not finite is taken for a plain one.
 pub fn salient(features: &Features, limit: usize) -> Vec<Proposal> {
@@ -92,16 +93,16 @@ pub fn salient(features: &Features, limit: usize) -> Vec<Proposal> {
     best(features.grid, candidates(&Centred::new(features)), score, limit)
 }
 
-/// Regions of `now` that move otherwise than the camera, seen against `before`: an earlier frame of that camera, best the
-/// last one. The best first, `limit` at most, no two boxes as in [`salient`].
+/// Regions of `now` that move otherwise than the camera, seen against `before`: an earlier frame of that camera, best
+/// the last one. The best first, `limit` at most, no two boxes as in [`salient`].
 ///
 /// Each patch is looked for in the other picture, in the pictures alone: patch embeddings know too little of where
 /// within a patch something is. The camera's motion is an affine map, fitted so that the patches that do not follow it
-/// weigh little (Black and Anandan, 1996). What speaks for a patch's own motion is how much worse the picture agrees where the
-/// camera's motion would have taken it than where it agrees best, so that sky, which agrees anywhere, does not speak. With
-/// `m` the mean of that in a region, in terms of the picture's standard deviation, and `d`, `n` and `N` as in
-/// [`salient`], it scores `sqrt(m / (1 + m) * (d / 2)^(1/2) * (n / N)^(1/3))`. There is no rule for the frame's edge: things
-/// come in there.
+/// weigh little (Black and Anandan, 1996). What speaks for a patch's own motion is how much worse the picture agrees
+/// where the camera's motion would have taken it than where it agrees best, so that sky, which agrees anywhere, does
+/// not speak. With `m` the mean of that in a region, in terms of the picture's standard deviation, and `d`, `n` and `N`
+/// as in [`salient`], it scores `sqrt(m / (1 + m) * (d / 2)^(1/2) * (n / N)^(1/3))`. There is no rule for the frame's
+/// edge: things come in there.
 ///
 /// None where a picture is missing, where the frames' grids differ, or where nothing moves.
 pub fn moving(before: &Features, now: &Features, limit: usize) -> Vec<Proposal> {

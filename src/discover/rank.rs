@@ -81,8 +81,8 @@ pub(super) fn candidates(features: &Centred) -> Vec<Candidate> {
     found
 }
 
-/// The best candidates by `score`, `limit` at most, leaving out those whose box is that of a better one; of equal scores,
-/// the larger region, which came about later.
+/// The best candidates by `score`, `limit` at most, leaving out those whose box is that of a better one; of equal
+/// scores, the larger region, which came about later.
 pub(super) fn best(
     grid: PatchGrid,
     candidates: Vec<Candidate>,

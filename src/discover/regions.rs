@@ -55,7 +55,8 @@ impl PartialEq for Pair {
 
 impl Eq for Pair {}
 
-/// What the squared distances to the mean grow by when two regions of `count` patches and these means are joined (Ward, 1963).
+/// What the squared distances to the mean grow by when two regions of `count` patches and these means are joined (Ward,
+/// 1963).
 fn cost(a: &[f64], b: &[f64], count: [usize; 2]) -> f64 {
     let (n, m) = (count[0] as f64, count[1] as f64);
     // Eight sums side by side, so that a vector's lanes need not wait for one another.
@@ -70,11 +71,11 @@ fn cost(a: &[f64], b: &[f64], count: [usize; 2]) -> f64 {
     n * m / (n + m) * (lanes.iter().sum::<f64>() + rest)
 }
 
-/// Joins, again and again, the two regions that touch along a side of a patch and cost least; of equal costs, the first by
-/// their first patches. A region goes by the lowest of its patches' indices that it took over on the way.
+/// Joins, again and again, the two regions that touch along a side of a patch and cost least; of equal costs, the first
+/// by their first patches. A region goes by the lowest of its patches' indices that it took over on the way.
 ///
-/// Touching regions number 2N at most, as the grid's sides do at the start: joining never adds to them. So for N patches it
-/// holds O(N * dim) numbers, and the frame's costs, each of `dim` products, are some 10 N in practice.
+/// Touching regions number 2N at most, as the grid's sides do at the start: joining never adds to them. So for N
+/// patches it holds O(N * dim) numbers, and the frame's costs, each of `dim` products, are some 10 N in practice.
 pub(super) fn regions(features: &Centred) -> Regions {
     let (rows, cols, dim) = (features.grid.rows, features.grid.cols, features.dim);
     let count = rows * cols;
@@ -96,8 +97,8 @@ pub(super) fn regions(features: &Centred) -> Regions {
         cost(&means[a * dim..(a + 1) * dim], &means[b * dim..(b + 1) * dim], [sizes[a], sizes[b]])
     };
     let mut heap = BinaryHeap::new();
-    for (a, beside) in neighbours.iter().enumerate() {
-        for b in beside.range(a as u32 + 1..) {
+    for (a, touching) in neighbours.iter().enumerate() {
+        for b in touching.range(a as u32 + 1..) {
             let cost = price(&means, &sizes, a, *b as usize);
             heap.push(Reverse(Pair { cost, slots: [a as u32, *b], ages: [0, 0] }));
         }
