@@ -1,6 +1,6 @@
 //! Finding objects that nobody showed: proposals out of the patch embeddings that a frame has anyway.
 //!
-//! A frame's patches are joined to ever larger regions ([`regions`]), and an object is mostly one of them. What remains
+//! A frame's patches are joined to ever larger regions (`regions.rs`), and an object is mostly one of them. What remains
 //! is to say which: [`salient`] prefers a region that looks unlike what is around it, [`moving`] one that goes another
 //! way than the camera. Both are pure, deterministic, and learn nothing. `docs/discovery.md` tells what they find, and
 //! what published rules find on the same features.

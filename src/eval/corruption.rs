@@ -12,7 +12,7 @@ pub struct Corruption {
     pub level: Level,
 }
 
-/// What is done to a video, without how much of it. [`Kind::row`] says it in numbers.
+/// What is done to a video, without how much of it. `Kind::row` says it in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Blur,
