@@ -1,7 +1,8 @@
 //! What becomes of identities in hard cases: objects that are hidden, leave and return, look alike, or never come back.
 //!
 //! A [`Case`] is a short film whose every mask is known: a scene that is [`written`], or real video that is [`spliced`]. A [`Subject`],
-//! the daemon's own session, is shown the objects in the first frame and follows them from there; an [`Outcome`] counts what it lost, mistook and made up.
+//! the daemon's own session, is shown the objects in the first frame and follows them from there; an [`Outcome`] counts what it
+//! lost, mistook and made up.
 
 mod film;
 pub mod outcome;
