@@ -31,9 +31,9 @@ struct Standing {
     missed: u32,
 }
 
-/// Seconds between the two frames that tell what moves: long enough for a slow object to leave its place, and short enough for a
-/// fast one to be found again.
-const APART: f64 = 0.2;
+/// Seconds between the two frames that tell what moves, at least and at most. Neighbouring frames of 30 a second tell it best: further
+/// apart, fewer patches are found again.
+const APART: f64 = 0.03;
 const AT_MOST: f64 = 1.0;
 /// Looks in a row that do not find a proposal, after which it is withdrawn.
 const PATIENCE: u32 = 5;
@@ -54,6 +54,8 @@ impl Discovery {
 
     pub fn configure(&mut self, config: DiscoverConfig) {
         self.config = config;
+        // The next look was due by the old one.
+        self.due = f64::NEG_INFINITY;
     }
 
     /// Looks at a frame if it is time to, after the session has followed its objects into it. Returns what is offered from this
@@ -92,6 +94,8 @@ impl Discovery {
 
     /// Offers what is new among `proposals`, and counts which of those that are offered were found again.
     fn take(&mut self, session: &mut Session, meta: &FrameMeta, proposals: &[Proposal]) -> Vec<Track> {
+        let open: BTreeSet<TrackId> = session.occupied().filter(|(.., open)| *open).map(|(id, ..)| id).collect();
+        self.standing.retain(|id, _| open.contains(id));
         self.standing.values_mut().for_each(|standing| standing.missed += 1);
         let mut offered = Vec::new();
         let least = proposals.first().map_or(0.0, |best| WORTH * best.score);
@@ -118,13 +122,8 @@ impl Discovery {
 
     /// Withdraws what is found no more, and tags what is to be tagged without being asked.
     fn settle(&mut self, session: &mut Session, camera: &str) {
-        let proposals: BTreeSet<TrackId> = session.occupied().filter(|(.., open)| *open).map(|(id, ..)| id).collect();
-        let tracks: BTreeSet<TrackId> = session.occupied().map(|(id, ..)| id).collect();
-        self.tagged.retain(|id| tracks.contains(id));
-        self.standing.retain(|id, standing| {
-            let stays = standing.missed < PATIENCE;
-            proposals.contains(id) && (stays || !session.withdraw(*id))
-        });
+        self.standing.retain(|id, standing| standing.missed < PATIENCE || !session.withdraw(*id));
+        self.tagged.retain(|id| session.occupied().any(|(track, ..)| track == *id));
         let trusted = self.standing.iter().filter(|(_, standing)| standing.found >= TRUSTED).map(|(id, _)| *id);
         for id in trusted.take(self.config.tag.saturating_sub(self.tagged.len())).collect::<Vec<TrackId>>() {
             if let Some(track) = session.accept(id, None) {
@@ -256,6 +255,19 @@ mod tests {
         world.discovery.configure(DiscoverConfig { mode: Mode::Off, every_s: 0.1, limit: 8, tag: 0 });
         world.play(&blocks);
         assert_eq!(world.session.len(), 1, "none is left behind");
+    }
+
+    #[test]
+    fn a_shorter_interval_does_not_wait_for_the_longer_one() {
+        let mut world = World::new(Mode::Salient, 3, 0);
+        let often = world.discovery.config.clone();
+        world.discovery.configure(DiscoverConfig { every_s: 3600.0, ..often.clone() });
+        assert_eq!(world.play(&[(6, 10)]).len(), 1, "the first look waits for nothing");
+        world.session.untag(TrackId(1));
+        assert_eq!(world.play(&[(6, 10)]), [(1, TrackState::Removed)]);
+        assert_eq!(world.play(&[(6, 10)]), [], "an hour is not over");
+        world.discovery.configure(often);
+        assert_eq!(world.play(&[(6, 10)]), [(2, TrackState::Proposal)]);
     }
 
     #[test]

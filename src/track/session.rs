@@ -232,7 +232,7 @@ impl Session {
             return Ok(object.track());
         }
         let meta = self.recent.back().ok_or(TagError::NoFrame)?.clone();
-        self.make_room()?;
+        self.check_room()?;
         self.know(id, name.clone(), exemplars);
         let at = self.known.iter().position(|known| known.id == id).ok_or(TagError::NotSeen { name: name.clone() })?;
         self.look_for_known(at, seconds(&meta)).ok_or(TagError::NotSeen { name })?;
@@ -267,9 +267,10 @@ impl Session {
         let back = self.recent.iter().rev().position(|recent| recent.seq == asked).ok_or(gone.clone())?;
         let features = self.memory.remembered(back).ok_or(gone)?;
         let meta = self.recent[self.recent.len() - 1 - back].clone();
-        self.make_room()?;
+        self.check_room()?;
         let rule = self.memory.config().seed;
         let labels = seed::seed(seed, meta.width, meta.height, &features, rule)?;
+        self.make_room();
         self.memory.add(key(id), labels, back);
         self.objects.push(Object::new(id, name, &meta));
         // The others keep the masks that they have: without the picture theirs would be less true.
@@ -376,14 +377,19 @@ impl Session {
         self.objects.iter().map(|object| (object.id, &object.mask))
     }
 
-    /// Sees to it that one object more can be followed: a proposal gives way.
-    fn make_room(&mut self) -> Result<(), TagError> {
+    /// Whether one object more can be followed, were it that a proposal gives way.
+    fn check_room(&self) -> Result<(), TagError> {
         let limit = self.config.max_objects.min(MAX_OBJECTS);
-        if self.objects.len() >= limit {
-            let proposal = self.objects.iter().position(Object::is_proposal);
-            self.end(proposal.ok_or(TagError::TooMany { limit })?, Reason::Withdrawn);
+        let room = self.has_room() || self.objects.iter().any(Object::is_proposal);
+        if room { Ok(()) } else { Err(TagError::TooMany { limit }) }
+    }
+
+    /// Lets a proposal give way where one object more would be too many.
+    fn make_room(&mut self) {
+        let proposal = self.objects.iter().position(Object::is_proposal);
+        if let Some(at) = proposal.filter(|_| !self.has_room()) {
+            self.end(at, Reason::Withdrawn);
         }
-        Ok(())
     }
 
     fn end(&mut self, at: usize, reason: Reason) {

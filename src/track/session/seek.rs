@@ -48,7 +48,7 @@ impl Session {
         }
         for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
             let at = self.known.iter().position(|known| known.id == id);
-            if let Some(at) = at.filter(|_| self.has_room()) {
+            if let Some(at) = at.filter(|_| self.check_room().is_ok()) {
                 found.extend(self.look_for_known(at, time));
             }
         }
@@ -68,6 +68,7 @@ impl Session {
         let Sight::Found { labels, score } = self.look_for(*id, exemplars, &rivals) else { return None };
         let meta = self.recent.back()?.clone();
         self.clear(&labels);
+        self.make_room();
         let Known { id, name, exemplars } = self.known.remove(at);
         self.memory.add_known(key(id), labels, exemplars);
         let life = Life::recognised(time);
