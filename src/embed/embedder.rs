@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::denoise::Denoiser;
 use super::{Backbone, BackboneSpec, EmbedError, Preprocessor};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
@@ -10,6 +11,7 @@ pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
     preprocessor: Preprocessor,
+    denoiser: Denoiser,
 }
 
 /// How long the two parts took.
@@ -24,7 +26,8 @@ pub struct EmbedTimes {
 impl Embedder {
     pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
         let preprocessor = preprocessor(backbone.spec(), grid);
-        Embedder { backbone, grid, preprocessor }
+        let denoiser = Denoiser::new(backbone.spec().std);
+        Embedder { backbone, grid, preprocessor, denoiser }
     }
 
     pub fn grid(&self) -> PatchGrid {
@@ -101,7 +104,11 @@ impl Embedder {
         let (grid, dim) = (self.grid, self.dim());
         let start = Instant::now();
         let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut inputs))
-            .map(|((_, pixels), input)| Ok(self.preprocessor.run(pixels, input)?))
+            .map(|((_, pixels), input)| {
+                self.preprocessor.run(pixels, input)?;
+                self.denoiser.run(input);
+                Ok(())
+            })
             .collect();
         let preprocess = start.elapsed();
         let start = Instant::now();
@@ -136,6 +143,7 @@ impl Embedder {
         let mut input = std::mem::take(&mut out.picture);
         let result = (|| {
             self.preprocessor.run(pixels, &mut input)?;
+            self.denoiser.run(&mut input);
             let prepared = Instant::now();
             let computed = embed(self.backbone.as_mut(), &input, out)?;
             Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
@@ -147,4 +155,74 @@ impl Embedder {
 
 fn preprocessor(spec: &BackboneSpec, grid: PatchGrid) -> Preprocessor {
     Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::PixelFormat;
+
+    const GRID: PatchGrid = PatchGrid { rows: 2, cols: 3, patch: 16 };
+
+    /// Embeds nothing.
+    struct Blind(BackboneSpec);
+
+    impl Backbone for Blind {
+        fn spec(&self) -> &BackboneSpec {
+            &self.0
+        }
+
+        fn embed(&mut self, _input: &InputTensor, _out: &mut Features) -> Result<(), EmbedError> {
+            Ok(())
+        }
+    }
+
+    fn embedder() -> Embedder {
+        let spec = BackboneSpec {
+            name: "blind".into(),
+            family: "none".into(),
+            sha256: "0".repeat(64),
+            features: "0".repeat(64),
+            grids: vec![GRID],
+            dim: 1,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            kernel: None,
+            probe_cosine: 1.0,
+        };
+        Embedder::new(Box::new(Blind(spec)), GRID)
+    }
+
+    #[test]
+    fn noise_is_taken_out_whichever_way_a_frame_comes() {
+        let picture = |light: u32, dark: u32| {
+            // Grey, and each pixel a little lighter or darker; which, follows from its place as if by chance.
+            let level = |i: u32| if i.wrapping_mul(2_654_435_761) >> 31 == 0 { light } else { dark } as u8;
+            let rgb = (0..48 * 32).flat_map(|i| [level(i); 3]).collect();
+            PixelBuf::packed(PixelFormat::Rgb3, 48, 32, rgb).unwrap()
+        };
+        let spread = |features: &Features| {
+            let values = &features.picture.data;
+            values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32
+        };
+        let mut embedder = embedder();
+        for (pixels, smoothed) in [(picture(168, 88), true), (picture(130, 126), false)] {
+            let mut raw = InputTensor::default();
+            preprocessor(embedder.backbone.spec(), GRID).run(&pixels, &mut raw).unwrap();
+            let raw = Features { picture: raw, ..embedder.empty_features() };
+            let mut outs = vec![embedder.empty_features(); 4];
+            embedder.embed(&pixels, &mut outs[0]).unwrap();
+            embedder.follow(0, &pixels, &mut outs[1]).unwrap();
+            let together = embedder.follow_together(&[(0, &pixels), (1, &pixels)], &mut outs[2..]);
+            assert!(together.iter().all(Result::is_ok));
+            for out in &outs {
+                assert_eq!(out.picture, outs[0].picture);
+                if smoothed {
+                    assert!(spread(out) < 0.25 * spread(&raw), "{} {}", spread(out), spread(&raw));
+                } else {
+                    assert_eq!(out.picture, raw.picture);
+                }
+            }
+        }
+    }
 }

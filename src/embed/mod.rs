@@ -1,6 +1,7 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
 mod cores;
+mod denoise;
 mod embedder;
 mod files;
 mod kernels;
