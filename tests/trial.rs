@@ -51,18 +51,18 @@ fn a_table_has_a_line_for_each_kind_and_one_for_all() {
 
 #[test]
 fn what_the_gallery_keeps_is_recognised_after_a_restart() {
-    let output = trial(&["--films", "2", "--case", "restart", "--case", "restart absent", "--json"]);
+    let output = trial(&["--films", "2", "--first", "7", "--case", "restart", "--case", "restart absent", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
     let [restart, absent] = [&lines[0], &lines[1]];
     assert_eq!((&restart["kind"], &absent["kind"]), (&"restart".into(), &"restart absent".into()));
     assert_eq!((&restart["returns"], &restart["reacquired"]), (&2.into(), &2.into()), "{lines:?}");
-    // How often it is taken for another is the tracker's affair; that it is never there is the film's.
     assert_eq!(
         (&absent["gone"], &absent["absent"], &absent["returns"]),
         (&2.into(), &120.into(), &0.into()),
         "{lines:?}"
     );
+    assert_eq!((&absent["made_up"], &absent["ghosts"]), (&0.into(), &0.into()), "{lines:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod recognise;
 mod regrid;
+mod scene;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,10 @@ pub struct Propagator {
     context: VecDeque<MemoryFrame>,
     /// Oldest first.
     cohorts: Vec<Cohort>,
+    /// See [`Propagator::continuity`].
+    continuity: Option<f32>,
+    /// See [`Propagator::remember_scene`].
+    scene: Option<Keys>,
     scratch: Scratch,
 }
 
@@ -120,6 +125,8 @@ impl Propagator {
             newest: None,
             context: VecDeque::new(),
             cohorts: Vec::new(),
+            continuity: None,
+            scene: None,
             scratch: Scratch::default(),
         }
     }
@@ -257,6 +264,8 @@ impl Propagator {
         self.cohorts.clear();
         self.context.clear();
         self.newest = None;
+        self.continuity = None;
+        self.scene = None;
     }
 
     /// An object's labels in the newest frame, (rows * cols).
@@ -366,6 +375,7 @@ impl Propagator {
 
     /// Gives every object its labels in the new frame, `queries`.
     fn follow(&mut self, queries: &Keys) {
+        self.continuity = None;
         if self.cohorts.is_empty() {
             return;
         }
@@ -383,6 +393,7 @@ impl Propagator {
             affinity::search(kernel, queries, &scratch.tiles, frames, reach, &mut after[0]);
         }
         let users: Vec<usize> = runs.iter().map(|(users, _)| *users).collect();
+        self.continuity = scratch.context.last().and_then(Propagator::mean_best);
         for index in 0..self.cohorts.len() {
             let context = users.iter().take_while(|users| index < **users).count();
             self.search_reference(index, queries, context, &mut scratch);

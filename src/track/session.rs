@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use object::Object;
-use seek::REACQUIRE_SCORE;
+use seek::REACQUIRE;
 
 use super::TrackConfig;
 use super::evidence::Evidence;
@@ -50,6 +50,14 @@ struct Known {
     id: TrackId,
     name: String,
     exemplars: ExemplarKeys,
+    /// How often in a row it was found.
+    looks: u32,
+}
+
+impl Known {
+    fn new(id: TrackId, name: String, exemplars: ExemplarKeys) -> Known {
+        Known { id, name, exemplars, looks: 0 }
+    }
 }
 
 /// Why an object could not be tagged.
@@ -83,6 +91,9 @@ const SURE: f32 = 0.71;
 const SURE_SIZE: RangeInclusive<f32> = 0.5..=2.0;
 /// ... and has been seen in so many frames in a row.
 const SETTLED: u64 = 5;
+/// A frame that is less like another shows another scene: the mean over its patches of the best cosine. Of 16 real videos, frames
+/// have at least 0.76 with the one before, and at most 0.59 with those of another video.
+const SAME_SCENE: f32 = 0.65;
 
 impl Session {
     pub fn new(propagate: PropagateConfig, track: TrackConfig, grid: PatchGrid, dim: usize) -> Session {
@@ -138,11 +149,12 @@ impl Session {
             self.recent.pop_front();
         }
         let time = seconds(meta);
+        self.watch_scene();
         self.part_lookalikes(meta);
         let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence_of(o)).collect();
         for (object, evidence) in self.objects.iter_mut().zip(&evidence) {
             object.score = evidence.score();
-            if object.score >= REACQUIRE_SCORE {
+            if object.score >= REACQUIRE.score && !object.displaced {
                 let usual = object.usual_similarity.unwrap_or(evidence.similarity);
                 object.usual_similarity = Some(usual + SIMILARITY_RATE * (evidence.similarity - usual));
             }
@@ -156,7 +168,7 @@ impl Session {
             let bounds = object.mask.bounds();
             let sighting = Sighting {
                 time,
-                seen: area > 0.0 && (object.score >= self.config.min_score || !self.config.recover),
+                seen: area > 0.0 && (object.is_recognisable(&self.config) || !self.config.recover),
                 reacquired: reacquired.contains(&object.id),
                 ambiguous: ambiguous.contains(&object.id) || object.confused,
                 area,
@@ -179,12 +191,28 @@ impl Session {
             if !stays {
                 let exemplars = memory.exemplars(key(object.id)).filter(|_| object.kept.is_some()).cloned();
                 let name = object.name.clone();
-                known.extend(exemplars.map(|exemplars| Known { id: object.id, name, exemplars }));
+                known.extend(exemplars.map(|exemplars| Known::new(object.id, name, exemplars)));
                 memory.remove(key(object.id));
             }
             stays
         });
         report(meta, tracks)
+    }
+
+    /// Notices where the camera shows another scene than before, and where it shows that again.
+    fn watch_scene(&mut self) {
+        let goes_on = self.memory.continuity().is_none_or(|likeness| likeness >= SAME_SCENE);
+        let displaced = match self.memory.likeness_to_scene() {
+            None if !goes_on && self.memory.remember_scene() => Some(true),
+            Some(likeness) if likeness >= SAME_SCENE => Some(false),
+            _ => None,
+        };
+        if let Some(displaced) = displaced {
+            self.objects.iter_mut().for_each(|object| (object.displaced, object.looks) = (displaced, 0));
+        }
+        if self.objects.iter().all(|object| !object.displaced) {
+            self.memory.leave_scene();
+        }
     }
 
     /// Makes an object known: where it is not followed under that id, it becomes a track where it is seen.
@@ -196,7 +224,7 @@ impl Session {
                 (object.name, object.kept) = (name, Some(false));
                 self.memory.know(key(id), exemplars);
             }
-            None => self.known.push(Known { id, name, exemplars }),
+            None => self.known.push(Known::new(id, name, exemplars)),
         }
     }
 
@@ -235,7 +263,9 @@ impl Session {
         self.check_room()?;
         self.know(id, name.clone(), exemplars);
         let at = self.known.iter().position(|known| known.id == id).ok_or(TagError::NotSeen { name: name.clone() })?;
-        self.look_for_known(at, seconds(&meta)).ok_or(TagError::NotSeen { name })?;
+        // Who asks for it says that it is there.
+        let sight = self.look_for_known(at, &REACQUIRE);
+        self.follow_known(at, sight, seconds(&meta)).ok_or(TagError::NotSeen { name })?;
         let mask = self.draw(&meta, None).pop();
         let object = self.objects.last_mut().expect("one was pushed just above");
         object.mask = mask.expect("every object has one");

@@ -23,6 +23,7 @@ impl Propagator {
             frame.keys.pack(&resampling.features(frame.keys.features()));
         }
         self.newest = self.newest.take().map(|newest| resampling.features(&newest));
+        self.scene = self.scene.take().map(|scene| Keys::new(&resampling.features(scene.features())));
         for cohort in &mut self.cohorts {
             let tagged = cohort.tagged.take().unwrap_or_else(|| cohort.reference.clone());
             let from_tagged = Resampling::new(tagged.grid(), to);

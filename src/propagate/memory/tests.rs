@@ -4,7 +4,7 @@ use crate::propagate::SeedRule;
 use crate::types::InputTensor;
 use proptest::prelude::*;
 
-fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) -> PropagateConfig {
+pub(super) fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) -> PropagateConfig {
     PropagateConfig {
         top_k,
         context_frames,
@@ -21,7 +21,7 @@ fn config(top_k: usize, context_frames: usize, radius: usize, window: Window) ->
 
 /// Labels that differ from object to object and from patch to patch, in [0, 0.5], of a third of the patches or
 /// of a tenth, by turns.
-fn seed_labels(grid: PatchGrid, seed: u64) -> Vec<f32> {
+pub(super) fn seed_labels(grid: PatchGrid, seed: u64) -> Vec<f32> {
     let of = if seed.is_multiple_of(2) { 11 } else { 37 };
     (0..grid.len() as u64).map(|i| ((i * 7919 + seed * 104_729) % of).saturating_sub(of - 5) as f32 / 8.0).collect()
 }

@@ -1,6 +1,7 @@
 //! One object that is followed: what is known of it beside its labels.
 
 use super::seconds;
+use crate::track::TrackConfig;
 use crate::track::life::{Life, Sighting};
 use crate::track::lookalikes::Expected;
 use crate::types::report::Track;
@@ -31,6 +32,10 @@ pub(super) struct Object {
     pub(super) touching: Option<f64>,
     /// Whether that took so long that it may be the other by now.
     pub(super) confused: bool,
+    /// Whether the camera has shown another scene since it was surely seen: then only what is surely it is taken for it.
+    pub(super) displaced: bool,
+    /// How often in a row it has been found since.
+    pub(super) looks: u32,
     /// How similar it is to its exemplars where it scores as well as what is found again must; `None` before it did.
     pub(super) usual_similarity: Option<f32>,
     /// Whether what it is known by is to outlive it, and has changed since it was last asked for.
@@ -55,6 +60,8 @@ impl Object {
             mass: 0.0,
             touching: None,
             confused: false,
+            displaced: false,
+            looks: 0,
             usual_similarity: None,
             kept: None,
         }
@@ -95,6 +102,11 @@ impl Object {
     pub(super) fn touch(&mut self, now: Option<f64>) {
         self.touching = now.map(|now| self.touching.unwrap_or(now));
         self.confused |= self.touching.zip(now).is_some_and(|(since, now)| now - since > COAST);
+    }
+
+    /// Whether what its labels are on is likely enough to be it.
+    pub(super) fn is_recognisable(&self, config: &TrackConfig) -> bool {
+        self.score >= config.min_score && !self.displaced
     }
 
     /// Whether nobody has tagged it.

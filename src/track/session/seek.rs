@@ -4,10 +4,10 @@ use super::object::Object;
 use super::{ALIKE, Known, Session, key};
 use crate::propagate::exemplars::ExemplarKeys;
 use crate::track::life::Life;
-use crate::types::{PatchGrid, TrackId};
+use crate::types::{PatchGrid, TrackId, TrackState};
 
 /// What came of looking for an object.
-enum Sight {
+pub(super) enum Sight {
     Nowhere,
     /// Something is seen that is as much like something else as like the object.
     Ambiguous,
@@ -17,13 +17,31 @@ enum Sight {
     },
 }
 
+impl Sight {
+    /// How often in a row an object has been found, `before` times before this.
+    fn looks_in_a_row(&self, before: u32) -> u32 {
+        if matches!(self, Sight::Found { .. }) { before + 1 } else { 0 }
+    }
+}
+
 /// How many objects are looked for everywhere in one frame, of those that are followed, and as many of those that are known.
 pub(super) const SOUGHT: usize = 2;
 /// What is found may be another object as well, where it is not this much more like the one than like the other.
 const AMBIGUOUS: f32 = 0.02;
-/// What is found by looking everywhere must score at least this to be taken for the object.
-pub(super) const REACQUIRE_SCORE: f32 = 0.58;
-/// ... and have this fraction of the reference's patches.
+/// What is asked of what is found to be taken for an object.
+pub(super) struct Bar {
+    /// It must score at least this ...
+    pub(super) score: f32,
+    /// ... as something that is usually so similar to its exemplars ...
+    usual: Option<f32>,
+    /// ... so many times in a row.
+    looks: u32,
+}
+/// Of an object that was lost in the scene that the camera shows. It may be dim by now, or blurred, or show another side.
+pub(super) const REACQUIRE: Bar = Bar { score: 0.58, usual: None, looks: 1 };
+/// Of one that has not been seen in that scene: anything may be there.
+const RECOGNISE: Bar = Bar { score: 0.75, usual: Some(1.0), looks: 3 };
+/// What is found must have this fraction of the reference's patches.
 const REACQUIRE_SIZE: f32 = 0.3;
 impl Session {
     /// Looks everywhere for some of the objects that are not seen, each in its turn, so that many of them cost no
@@ -33,23 +51,37 @@ impl Session {
         if !self.config.recover {
             return (found, ambiguous);
         }
-        for id in in_turn(self.unseen().collect(), &mut self.sought[0]) {
+        // What was lost and has labels again has them within reach of where it was tagged; there may be more of it.
+        let regained = |object: &&Object| object.is_recognisable(&self.config) && object.life.state == TrackState::Lost;
+        let regained = self.objects.iter().filter(regained).map(|object| object.id);
+        for id in in_turn(self.unseen().chain(regained).collect(), &mut self.sought[0]) {
             let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
-            match self.look_for(id, exemplars, &self.unseen().collect::<Vec<TrackId>>()) {
-                Sight::Found { labels, score } => {
+            let displaced = self.objects.iter().any(|object| object.id == id && object.displaced);
+            let bar = if displaced { RECOGNISE } else { REACQUIRE };
+            let sight = self.look_for(id, exemplars, &bar, &self.unseen().collect::<Vec<TrackId>>());
+            let Some(object) = self.objects.iter_mut().find(|object| object.id == id) else { continue };
+            object.looks = sight.looks_in_a_row(object.looks);
+            let seen = if object.is_recognisable(&self.config) { object.score } else { 0.0 };
+            match sight {
+                Sight::Found { labels, score } if object.looks >= bar.looks && score > seen => {
+                    (object.score, object.displaced, object.looks) = (score, false, 0);
+                    let own = self.memory.labels(key(id)).filter(|_| seen > 0.0);
+                    let labels = own.and_then(|own| joined(own, &labels)).unwrap_or(labels);
                     self.clear(&labels);
                     self.memory.take_up(key(id), &labels);
-                    self.objects.iter_mut().filter(|object| object.id == id).for_each(|object| object.score = score);
                     found.push(id);
                 }
-                Sight::Ambiguous => ambiguous.push(id),
-                Sight::Nowhere => {}
+                Sight::Ambiguous if seen == 0.0 => ambiguous.push(id),
+                Sight::Found { .. } | Sight::Ambiguous | Sight::Nowhere => {}
             }
         }
         for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
             let at = self.known.iter().position(|known| known.id == id);
-            if let Some(at) = at.filter(|_| self.check_room().is_ok()) {
-                found.extend(self.look_for_known(at, time));
+            let Some(at) = at.filter(|_| self.check_room().is_ok()) else { continue };
+            let sight = self.look_for_known(at, &RECOGNISE);
+            self.known[at].looks = sight.looks_in_a_row(self.known[at].looks);
+            if self.known[at].looks >= RECOGNISE.looks {
+                found.extend(self.follow_known(at, sight, time));
             }
         }
         (found, ambiguous)
@@ -57,19 +89,24 @@ impl Session {
 
     /// The objects that are followed and not seen.
     fn unseen(&self) -> impl Iterator<Item = TrackId> {
-        let unseen = |object: &&Object| object.score < self.config.min_score && !object.is_proposal();
+        let unseen = |object: &&Object| !object.is_recognisable(&self.config) && !object.is_proposal();
         self.objects.iter().filter(unseen).map(|object| object.id)
     }
 
-    /// Looks for a known object, and follows it from here where it is seen.
-    pub(super) fn look_for_known(&mut self, at: usize, time: f64) -> Option<TrackId> {
+    /// Looks for a known object.
+    pub(super) fn look_for_known(&self, at: usize, bar: &Bar) -> Sight {
         let rivals: Vec<TrackId> = self.unseen().chain(self.known.iter().map(|known| known.id)).collect();
         let Known { id, exemplars, .. } = &self.known[at];
-        let Sight::Found { labels, score } = self.look_for(*id, exemplars, &rivals) else { return None };
+        self.look_for(*id, exemplars, bar, &rivals)
+    }
+
+    /// Follows a known object from where it was found.
+    pub(super) fn follow_known(&mut self, at: usize, sight: Sight, time: f64) -> Option<TrackId> {
+        let Sight::Found { labels, score } = sight else { return None };
         let meta = self.recent.back()?.clone();
         self.clear(&labels);
         self.make_room();
-        let Known { id, name, exemplars } = self.known.remove(at);
+        let Known { id, name, exemplars, .. } = self.known.remove(at);
         self.memory.add_known(key(id), labels, exemplars);
         let life = Life::recognised(time);
         self.objects.push(Object { score, life, kept: Some(false), ..Object::new(id, name, &meta) });
@@ -78,12 +115,11 @@ impl Session {
 
     /// Looks everywhere in the newest frame for object `id`, which `rivals` are not to be taken for; what is seen of other objects
     /// is not it.
-    fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, rivals: &[TrackId]) -> Sight {
+    fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, bar: &Bar, rivals: &[TrackId]) -> Sight {
         let found = self.memory.look_everywhere(exemplars).and_then(|labels| self.largest_free(id, labels, exemplars));
         let Some(labels) = found else { return self.look_for_alike(id, exemplars) };
-        // Anything in the frame may be taken for it, so that it must be quite like it, whatever it usually is.
-        let score = self.evidence(&labels, exemplars, None).score();
-        if score < REACQUIRE_SCORE.max(self.config.min_score) {
+        let score = self.evidence(&labels, exemplars, bar.usual).score();
+        if score < bar.score.max(self.config.min_score) {
             return self.look_for_alike(id, exemplars);
         }
         let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
@@ -131,7 +167,7 @@ impl Session {
 
     /// The largest part of `labels` where no other object is seen, if it is large enough to be object `id`.
     fn largest_free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Option<Vec<f32>> {
-        let is_seen = |other: &&Object| other.score >= self.config.min_score && !other.is_proposal();
+        let is_seen = |other: &&Object| other.is_recognisable(&self.config) && !other.is_proposal();
         let seen = self.objects.iter().filter(|other| other.id != id && is_seen(other));
         for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
             labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
@@ -139,6 +175,12 @@ impl Session {
         let least = REACQUIRE_SIZE * exemplars.size(labels.len());
         largest_component(&labels, self.memory.grid()).filter(|largest| largest.iter().sum::<f32>() >= least)
     }
+}
+
+/// Labels of both, where they lie on patches in common.
+fn joined(one: &[f32], other: &[f32]) -> Option<Vec<f32>> {
+    let meet = one.iter().zip(other).any(|(one, other)| *one >= 0.5 && *other >= 0.5);
+    meet.then(|| one.iter().zip(other).map(|(one, other)| one.max(*other)).collect())
 }
 
 /// Some of the objects, after those that had their turn last; the last of them is noted in `last`.
