@@ -478,6 +478,21 @@ fn what_is_found_is_tagged_where_that_is_configured() {
 }
 
 #[test]
+fn what_was_saved_from_pictures_of_another_size_is_told() {
+    let mut daemon = Daemon::start(SCENE);
+    tag(&mut daemon, "scene", 1, "cup");
+    daemon.good(&["gallery", "save", "1"]);
+    assert!(!daemon.good(&["gallery", "list"]).contains("it was saved from"));
+    let larger = configuration(daemon.folder.path(), &format!("{SCENE}width = 800\nheight = 600\n"));
+    fs::write(daemon.folder.path().join("tagalong.toml"), larger).unwrap();
+    let mut daemon = daemon.restart();
+    let says = "it was saved from pictures of 640x480 pixels, and those of camera scene have 800x600";
+    daemon.wait_for("a remark", |daemon| daemon.good(&["gallery", "show", "cup"]).contains(says).then_some(()));
+    assert_eq!(daemon.log().matches(says).count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.json(&["gallery", "show", "cup", "--json"])["problem"], Value::Null, "it is used all the same");
+}
+
+#[test]
 fn what_is_saved_is_recognised_after_a_kill_and_elsewhere() {
     let mut daemon = Daemon::start(SCENE);
     tag(&mut daemon, "scene", 1, "cup");

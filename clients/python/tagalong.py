@@ -134,6 +134,10 @@ class KnownObject:
     """Nanoseconds since 1970: when it was saved, and last learnt from."""
     problem: Optional[str] = None
     """Why it cannot be used, when it cannot."""
+    size: Optional[Tuple[int, int]] = None
+    """Width, height in pixels of the pictures that it was saved from, where that is known."""
+    remark: Optional[str] = None
+    """Why it may not be recognised though it can be used."""
 
 
 @dataclasses.dataclass(frozen=True)

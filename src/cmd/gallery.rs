@@ -214,7 +214,7 @@ fn tracks(object: &GalleryObject) -> String {
 }
 
 fn render(gallery: &[GalleryObject]) -> String {
-    let head = ["NAME", "MODEL", "KNOWN BY", "TRACKS", "PROBLEM"].map(str::to_owned);
+    let head = ["NAME", "MODEL", "KNOWN BY", "TRACKS", "PROBLEM OR REMARK"].map(str::to_owned);
     let row = |object: &GalleryObject| {
         let [own, others] = object.exemplars;
         [
@@ -222,7 +222,7 @@ fn render(gallery: &[GalleryObject]) -> String {
             out::harmless(&object.model),
             format!("{own}+{others}"),
             tracks(object),
-            object.problem.as_deref().map(out::harmless).unwrap_or_default(),
+            object.problem.as_ref().or(object.remark.as_ref()).map(|text| out::harmless(text)).unwrap_or_default(),
         ]
     };
     out::columns(&std::iter::once(head).chain(gallery.iter().map(row)).collect::<Vec<_>>())
@@ -234,10 +234,12 @@ fn details(object: &GalleryObject) -> String {
         ("name", out::harmless(&object.name)),
         ("model", out::harmless(&object.model)),
         ("known by", format!("{own} patches of it, {others} of other things")),
+        ("pictures", object.size.map_or("of unknown size".into(), |[width, height]| format!("{width}x{height}"))),
         ("tracks", tracks(object)),
         ("saved", out::moment(object.saved_ns)),
         ("changed", out::moment(object.changed_ns)),
         ("problem", object.problem.as_deref().map_or("none".into(), out::harmless)),
+        ("remark", object.remark.as_deref().map_or("none".into(), out::harmless)),
     ];
     out::columns(&lines.map(|(key, value)| [key.to_owned(), value]))
 }
@@ -253,21 +255,26 @@ mod tests {
             name: name.into(),
             model: "bundled".into(),
             exemplars: [64, 128],
+            size: Some([640, 480]),
             tracks: [("front".to_owned(), TrackId(3))].into(),
             saved_ns: 1_767_225_600_000_000_000,
             changed_ns: 0,
             problem: problem.map(str::to_owned),
+            remark: None,
         };
         let expected = "\
-NAME      MODEL    KNOWN BY  TRACKS   PROBLEM
+NAME      MODEL    KNOWN BY  TRACKS   PROBLEM OR REMARK
 blue cup  bundled  64+128    front:3  
 cup       bundled  64+128    front:3  it is of another model
 ";
         let rendered = render(&[object("blue cup", None), object("cup", Some("it is of another model"))]);
         let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         assert_eq!(trimmed(&rendered), trimmed(expected));
+        let resized = GalleryObject { remark: Some("saved at another size".into()), ..object("cup", None) };
+        assert!(render(std::slice::from_ref(&resized)).contains("another size"));
+        assert!(details(&resized).contains("another size"));
         let details = details(&object("cup", None));
-        for part in ["64 patches of it, 128 of other things", "2026-01-01T00:00:00Z", "front:3", "none"] {
+        for part in ["640x480", "64 patches of it, 128 of other things", "2026-01-01T00:00:00Z", "front:3", "none"] {
             assert!(details.contains(part), "{part}: {details}");
         }
     }

@@ -19,7 +19,7 @@ impl Daemon {
     /// Makes what the gallery knows a track, where it is seen now.
     pub(super) fn recognise(&self, camera: Option<&str>, name: &str) -> Result<Answer, CommandError> {
         let camera = self.camera_with_frames(camera)?;
-        let KnownObject { name, id, exemplars } = self.gallery().get(name, &camera.name)?;
+        let KnownObject { name, id, exemplars, .. } = self.gallery().get(name, &camera.name)?;
         let id = match id {
             Some(id) => id,
             None => self.assign(&name, &camera.name)?,
@@ -59,8 +59,9 @@ impl Daemon {
             let Some(track) = self.visit(camera, named)? else { continue };
             let name = name.unwrap_or(track.name);
             self.gallery().check_free(&name)?;
-            let kept = self.visit(camera, move |tracker| tracker.session.keep(id))?.ok_or_else(unknown)?;
-            let saved = self.gallery().save(&name, kept, &camera.name, id);
+            let keep = move |tracker: &mut Tracker| tracker.session.keep(id).map(|kept| (kept, tracker.size()));
+            let (kept, size) = self.visit(camera, keep)?.ok_or_else(unknown)?;
+            let saved = self.gallery().save(&name, kept, size, &camera.name, id);
             if let Err(error) = saved {
                 self.visit(camera, move |tracker| tracker.session.forget(id))?;
                 return Err(error.into());
@@ -75,7 +76,7 @@ impl Daemon {
     /// Lets every camera know an object as the gallery now has it.
     fn make_known(&self, name: &str) -> Result<(), CommandError> {
         for camera in &self.cameras {
-            let KnownObject { name, id, exemplars } = self.gallery().get(name, &camera.name)?;
+            let KnownObject { name, id, exemplars, .. } = self.gallery().get(name, &camera.name)?;
             let id = id.map_or_else(|| self.assign(&name, &camera.name), Ok)?;
             self.visit(camera, move |tracker| tracker.session.know(id, name, &exemplars))?;
         }
@@ -95,8 +96,16 @@ impl Daemon {
         Ok(())
     }
 
-    fn told(&self) -> Answer {
-        Answer::Gallery { gallery: self.gallery().list() }
+    /// The gallery, with a remark on what was saved from pictures of another size than a camera gives now.
+    pub(super) fn told(&self) -> Answer {
+        let mut gallery = self.gallery().list();
+        for camera in &self.cameras {
+            let Ok(Some(size)) = self.visit(camera, |tracker| tracker.size()) else { continue };
+            for object in gallery.iter_mut().filter(|object| object.problem.is_none() && object.remark.is_none()) {
+                object.remark = object.size.and_then(|saved| resized(saved, size, &camera.name));
+            }
+        }
+        Answer::Gallery { gallery }
     }
 
     /// Writes what sessions have learnt of the gallery's objects. What a busy camera does not tell in `patience` is written the
@@ -154,4 +163,15 @@ impl Daemon {
         }
         Ok(self.told())
     }
+}
+
+/// What is to be said of an object that was saved from pictures of the size `saved`, where a camera's are of `size`.
+pub(super) fn resized(saved: [usize; 2], size: [usize; 2], camera: &str) -> Option<String> {
+    let [[from_width, from_height], [width, height]] = [saved, size];
+    (saved != size).then(|| {
+        format!(
+            "it was saved from pictures of {from_width}x{from_height} pixels, and those of camera {camera} have \
+             {width}x{height}: where it is not recognised, tag and save it anew"
+        )
+    })
 }

@@ -89,12 +89,15 @@ impl Prepared {
             let (sender, receiver) = bounded::<Embedded>(1);
             to_trackers.push(sender);
             let mut session = Session::new(config.propagation().clone(), config.track.clone(), grid, dim);
+            let mut saved = Vec::new();
             for (id, object) in daemon.known(&daemon.cameras[index].name) {
+                saved.extend(object.size.map(|size| (object.name.clone(), size)));
                 session.know(id, object.name, &object.exemplars);
             }
             let tracker = Tracker {
                 session,
                 discovery: Discovery::new(config.discover.clone(), daemon.ids.clone()),
+                saved,
                 frame: None,
                 report: None,
                 camera_lost: false,

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::discover::Discovery;
 use super::embed::Embedded;
+use super::gallery::resized;
 use super::{GLANCE, ms};
 use crate::clock;
 use crate::notify::Heart;
@@ -24,6 +25,8 @@ pub(super) type Visit = Box<dyn FnOnce(&mut Tracker) + Send>;
 pub(super) struct Tracker {
     pub(super) session: Session,
     pub(super) discovery: Discovery,
+    /// What the gallery knew at the start, of pictures of which size; what is to be said of that is said once.
+    pub(super) saved: Vec<(String, [usize; 2])>,
     /// The newest frame and what was reported of it, for snapshots.
     pub(super) frame: Option<Frame>,
     pub(super) report: Option<Arc<TrackReport>>,
@@ -75,11 +78,21 @@ impl Tracker {
         latency.total = now.saturating_sub(frame.meta.captured_at.mono_ns) as f32 * 1e-6;
         report.latency_ms = latency;
         self.camera_lost = false;
+        for (name, saved) in self.saved.drain(..) {
+            if let Some(remark) = resized(saved, [frame.meta.width, frame.meta.height], &frame.meta.camera) {
+                log::warn!("the gallery's {name:?}: {remark}");
+            }
+        }
         self.stats.record(latency, Instant::now());
         self.heart.beat();
         self.frame = Some(frame);
         self.send(report);
         features
+    }
+
+    /// Pixels of the camera's pictures, width and height; `None` before the first.
+    pub(super) fn size(&self) -> Option<[usize; 2]> {
+        self.frame.as_ref().map(|frame| [frame.meta.width, frame.meta.height])
     }
 
     /// Tells of a lost camera, once.

@@ -144,6 +144,9 @@ pub struct GalleryObject {
     pub model: String,
     /// How many patches it is known by: its own, and those of other things.
     pub exemplars: [usize; 2],
+    /// Pixels of the pictures that it was saved from, width and height, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<[usize; 2]>,
     /// Under which track id each camera knows it.
     pub tracks: BTreeMap<String, TrackId>,
     /// Nanoseconds since 1970: when it was saved, and last learnt from.
@@ -152,6 +155,9 @@ pub struct GalleryObject {
     /// Why it cannot be used, when it cannot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<String>,
+    /// Why it may not be recognised though it can be used.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remark: Option<String>,
 }
 
 /// The daemon's health.

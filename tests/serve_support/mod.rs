@@ -197,10 +197,12 @@ pub fn known() -> GalleryObject {
         name: "mug".into(),
         model: "bundled".into(),
         exemplars: [64, 128],
+        size: Some([640, 480]),
         tracks: [("front".to_owned(), TrackId(3))].into(),
         saved_ns: 1_767_225_600_000_000_000,
         changed_ns: 1_767_225_660_000_000_000,
         problem: Some("it was saved with another model".into()),
+        remark: None,
     }
 }
 

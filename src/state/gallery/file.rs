@@ -29,6 +29,9 @@ pub struct Manifest {
     pub model: ModelIdentity,
     given: usize,
     share: f32,
+    /// Pixels of the pictures that it was saved from, width and height; unknown of files of before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
     /// Under which id each camera follows it.
     pub tracks: BTreeMap<String, TrackId>,
     /// Nanoseconds since 1970 when it was saved first, and last.
@@ -62,6 +65,7 @@ impl Entry {
             model,
             given: exemplars.given,
             share: exemplars.share,
+            size: None,
             tracks: BTreeMap::new(),
             saved_ns: now_ns,
             changed_ns: now_ns,

@@ -68,6 +68,8 @@ pub struct KnownObject {
     /// Under which id that camera follows it; `None` where it has never known it.
     pub id: Option<TrackId>,
     pub exemplars: Exemplars,
+    /// Pixels of the pictures that it was saved from, width and height, where that is known.
+    pub size: Option<[usize; 2]>,
 }
 
 impl Gallery {
@@ -117,19 +119,23 @@ impl Gallery {
                 name: entry.manifest.name.clone(),
                 model: entry.manifest.model.name.clone(),
                 exemplars: entry.exemplars.counts(),
+                size: entry.manifest.size,
                 tracks: entry.manifest.tracks.clone(),
                 saved_ns: entry.manifest.saved_ns,
                 changed_ns: entry.manifest.changed_ns,
                 problem: self.mismatch(entry),
+                remark: None,
             },
             Err(problem) => GalleryObject {
                 name: file_name(number),
                 model: String::new(),
                 exemplars: [0, 0],
+                size: None,
                 tracks: BTreeMap::new(),
                 saved_ns: 0,
                 changed_ns: 0,
                 problem: Some(problem.clone()),
+                remark: None,
             },
         }
     }
@@ -169,12 +175,20 @@ impl Gallery {
         self.number(name).map_or(Ok(()), |_| Err(GalleryError::Exists(name.to_owned())))
     }
 
-    /// Saves an object that a camera follows.
+    /// Saves an object that a camera follows, whose pictures have `size` pixels, width and height.
     ///
     /// # Errors
     /// When the name is taken, there is no room, or the disk does not take it.
-    pub fn save(&mut self, name: &str, exemplars: Exemplars, camera: &str, id: TrackId) -> Result<(), GalleryError> {
+    pub fn save(
+        &mut self,
+        name: &str,
+        exemplars: Exemplars,
+        size: Option<[usize; 2]>,
+        camera: &str,
+        id: TrackId,
+    ) -> Result<(), GalleryError> {
         let mut entry = Entry::new(name, self.model.clone(), exemplars, clock::now().real_ns);
+        entry.manifest.size = size;
         entry.manifest.tracks.insert(camera.to_owned(), id);
         self.add(entry)
     }
@@ -331,7 +345,8 @@ impl Gallery {
 
 fn known(entry: &Entry, camera: &str) -> KnownObject {
     let id = entry.manifest.tracks.get(camera).copied();
-    KnownObject { name: entry.manifest.name.clone(), id, exemplars: entry.exemplars.clone() }
+    let (name, size) = (entry.manifest.name.clone(), entry.manifest.size);
+    KnownObject { name, id, exemplars: entry.exemplars.clone(), size }
 }
 
 fn file_name(number: u64) -> String {

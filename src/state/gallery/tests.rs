@@ -33,9 +33,9 @@ fn opened(folder: &Path) -> Gallery {
 fn what_is_saved_is_there_after_a_restart_and_so_is_what_was_done_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut gallery = opened(folder.path());
-    gallery.save("cup", exemplars(5, 1), "front", TrackId(7)).unwrap();
-    gallery.save("pen", exemplars(4, 2), "rear", TrackId(8)).unwrap();
-    gallery.save("hat", exemplars(3, 3), "rear", TrackId(9)).unwrap();
+    gallery.save("cup", exemplars(5, 1), None, "front", TrackId(7)).unwrap();
+    gallery.save("pen", exemplars(4, 2), None, "rear", TrackId(8)).unwrap();
+    gallery.save("hat", exemplars(3, 3), None, "rear", TrackId(9)).unwrap();
     gallery.assign("cup", "rear", TrackId(12)).unwrap();
     gallery.update("front", TrackId(7), exemplars(6, 4)).unwrap();
     gallery.update("front", TrackId(99), exemplars(9, 9)).unwrap();
@@ -61,8 +61,8 @@ fn what_is_saved_is_there_after_a_restart_and_so_is_what_was_done_to_it() {
 #[test]
 fn what_cannot_be_done_changes_nothing() {
     let mut gallery = Gallery { model: model(), ..Gallery::ephemeral() };
-    gallery.save("cup", exemplars(5, 1), "front", TrackId(7)).unwrap();
-    gallery.save("pen", exemplars(5, 2), "front", TrackId(8)).unwrap();
+    gallery.save("cup", exemplars(5, 1), None, "front", TrackId(7)).unwrap();
+    gallery.save("pen", exemplars(5, 2), None, "front", TrackId(8)).unwrap();
     let before = gallery.list();
     let unknown = |error: GalleryError| matches!(error, GalleryError::Unknown(name) if name == "hat");
     assert!(unknown(gallery.rename("hat", "cap").unwrap_err()));
@@ -72,21 +72,21 @@ fn what_cannot_be_done_changes_nothing() {
     let exists = |error: GalleryError| matches!(error, GalleryError::Exists(name) if name == "cup");
     assert!(exists(gallery.rename("pen", "cup").unwrap_err()));
     assert!(exists(gallery.merge("cup", "cup").unwrap_err()));
-    assert!(exists(gallery.save("cup", exemplars(2, 1), "front", TrackId(9)).unwrap_err()));
+    assert!(exists(gallery.save("cup", exemplars(2, 1), None, "front", TrackId(9)).unwrap_err()));
     let exported = gallery.export("cup").unwrap();
     assert!(exists(gallery.import(&exported, None).unwrap_err()));
     assert_eq!(gallery.list(), before);
     for i in 2..MAX_OBJECTS {
-        gallery.save(&format!("object {i}"), exemplars(1, 1), "front", TrackId(i as u64 + 100)).unwrap();
+        gallery.save(&format!("object {i}"), exemplars(1, 1), None, "front", TrackId(i as u64 + 100)).unwrap();
     }
-    assert!(matches!(gallery.save("one more", exemplars(1, 1), "front", TrackId(1)), Err(GalleryError::Full)));
+    assert!(matches!(gallery.save("one more", exemplars(1, 1), None, "front", TrackId(1)), Err(GalleryError::Full)));
 }
 
 #[test]
 fn two_that_are_merged_are_one_that_is_known_by_both() {
     let mut gallery = Gallery { model: model(), ..Gallery::ephemeral() };
-    gallery.save("cup", exemplars(5, 1), "front", TrackId(7)).unwrap();
-    gallery.save("cup from behind", exemplars(4, 2), "front", TrackId(8)).unwrap();
+    gallery.save("cup", exemplars(5, 1), None, "front", TrackId(7)).unwrap();
+    gallery.save("cup from behind", exemplars(4, 2), None, "front", TrackId(8)).unwrap();
     let [gone, kept] = gallery.merge("cup from behind", "cup").unwrap();
     assert_eq!((gone["front"], kept["front"]), (TrackId(8), TrackId(7)));
     let merged = gallery.get("cup", "front").unwrap().exemplars;
@@ -103,7 +103,7 @@ fn two_that_are_merged_are_one_that_is_known_by_both() {
 #[test]
 fn what_is_exported_is_taken_in_by_another_gallery_and_read_by_another_reader() {
     let mut here = Gallery { model: model(), ..Gallery::ephemeral() };
-    here.save("cup", exemplars(5, 1), "front", TrackId(7)).unwrap();
+    here.save("cup", exemplars(5, 1), Some([640, 480]), "front", TrackId(7)).unwrap();
     let bytes = here.export("cup").unwrap();
     let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(read.tensor("patches").unwrap().shape(), [15, DIM]);
@@ -111,6 +111,7 @@ fn what_is_exported_is_taken_in_by_another_gallery_and_read_by_another_reader() 
     let told = there.import(&bytes, Some("robot cup")).unwrap();
     assert_eq!((told.name.as_str(), told.problem, told.tracks.len()), ("robot cup", None, 0));
     let known = there.get("robot cup", "front").unwrap();
+    assert_eq!((told.size, known.size), (Some([640, 480]), Some([640, 480])));
     assert!(known.id.is_none() && are_alike(&known.exemplars, &exemplars(5, 1)));
     // One that runs another model takes it in, and says that it means nothing.
     for other in [ModelIdentity { features: "abd".into(), ..model() }, ModelIdentity { dim: 7, ..model() }] {
@@ -126,8 +127,8 @@ fn what_is_exported_is_taken_in_by_another_gallery_and_read_by_another_reader() 
 fn a_garbled_file_is_told_and_left_and_the_others_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let mut gallery = opened(folder.path());
-    gallery.save("cup", exemplars(5, 1), "front", TrackId(7)).unwrap();
-    gallery.save("pen", exemplars(5, 2), "front", TrackId(8)).unwrap();
+    gallery.save("cup", exemplars(5, 1), None, "front", TrackId(7)).unwrap();
+    gallery.save("pen", exemplars(5, 2), None, "front", TrackId(8)).unwrap();
     let path = folder.path().join("0001.safetensors");
     let good = fs::read(&path).unwrap();
     let mut flipped = good.clone();
@@ -140,7 +141,7 @@ fn a_garbled_file_is_told_and_left_and_the_others_are_used() {
         assert!(told[0].problem.as_ref().unwrap().contains(says), "{told:?}");
         assert_eq!(gallery.known("front").len(), 1);
         // What is saved now does not take its place.
-        gallery.save("hat", exemplars(5, 2), "front", TrackId(9)).unwrap();
+        gallery.save("hat", exemplars(5, 2), None, "front", TrackId(9)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bad);
         gallery.forget("hat").unwrap();
     }
@@ -159,7 +160,7 @@ fn a_garbled_file_is_told_and_left_and_the_others_are_used() {
 fn a_disk_that_takes_nothing_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut gallery = opened(folder.path());
-    gallery.save("cup", exemplars(5, 1), "front", TrackId(7)).unwrap();
+    gallery.save("cup", exemplars(5, 1), None, "front", TrackId(7)).unwrap();
     // In the way of the file that is written first.
     fs::create_dir(folder.path().join("0001.new")).unwrap();
     let before = gallery.list();
@@ -172,7 +173,7 @@ fn a_disk_that_takes_nothing_loses_nothing() {
 #[test]
 fn no_byte_of_a_file_makes_it_panic_or_pass_for_another() {
     let mut gallery = Gallery { model: model(), ..Gallery::ephemeral() };
-    gallery.save("cup", exemplars(2, 1), "front", TrackId(7)).unwrap();
+    gallery.save("cup", exemplars(2, 1), None, "front", TrackId(7)).unwrap();
     let good = gallery.export("cup").unwrap();
     let read = Entry::from_bytes(&good).unwrap();
     for at in 0..good.len() {
