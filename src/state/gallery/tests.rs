@@ -94,7 +94,7 @@ fn two_that_are_merged_are_one_that_is_known_by_both() {
     assert_eq!(merged.patches.row(15), exemplars(4, 2).patches.row(0));
     // However often they are merged, there is an end.
     for i in 0..100 {
-        gallery.save("again", exemplars(10, i), "front", TrackId(100)).unwrap();
+        gallery.save("again", exemplars(10, i), None, "front", TrackId(100)).unwrap();
         gallery.merge("again", "cup").unwrap();
     }
     assert_eq!(gallery.get("cup", "front").unwrap().exemplars.labels.len(), MAX_MERGED);
