@@ -3,7 +3,7 @@
 //! A sensor in the dark gives each pixel an error of its own, and each patch's embedding with it. How much is told by the flattest
 //! parts of the picture, after Immerkær (Computer Vision and Image Understanding 64, 1996). A picture without noise to speak of
 //! stays as it is, to the bit. Another is smoothed by itself as a guided filter does (He, Sun and Tang, TPAMI 35, 2013), whose
-//! epsilon is the noise's own variance: what varies no more than that becomes flat, and edges stay.
+//! epsilon follows from the noise's own variance: what varies little more than that becomes flat, and edges stay.
 
 use crate::types::InputTensor;
 
@@ -11,8 +11,9 @@ use crate::types::InputTensor;
 const LEAST: f32 = 8.0 / 255.0;
 /// Windows of the filter have twice as many pixels a side, and one.
 const RADIUS: usize = 2;
-/// A window whose variance is less than so many times the noise's is flat: of 25 pixels' three channels it is known to a sixth.
-const FLAT: f32 = 1.2;
+/// A window whose variance is less than so many times the noise's becomes flat. To lose some texture costs embeddings less than to
+/// keep some noise.
+const FLAT: f32 = 4.0;
 /// Side of the blocks that noise is measured in, in pixels.
 const BLOCK: usize = 16;
 /// The block that tells is flatter than all but this part of them.
