@@ -202,7 +202,7 @@ pub fn known() -> GalleryObject {
         saved_ns: 1_767_225_600_000_000_000,
         changed_ns: 1_767_225_660_000_000_000,
         problem: Some("it was saved with another model".into()),
-        remark: None,
+        remark: Some("it was saved from pictures of another size".into()),
     }
 }
 
