@@ -97,7 +97,7 @@ impl Daemon {
     }
 
     /// The gallery, with a remark on what was saved from pictures of another size than a camera gives now.
-    pub(super) fn told(&self) -> Answer {
+    fn told(&self) -> Answer {
         let mut gallery = self.gallery().list();
         for camera in &self.cameras {
             let Ok(Some(size)) = self.visit(camera, |tracker| tracker.size()) else { continue };

@@ -92,7 +92,7 @@ const SURE_SIZE: RangeInclusive<f32> = 0.5..=2.0;
 /// ... and has been seen in so many frames in a row.
 const SETTLED: u64 = 5;
 /// A frame that is less like another shows another scene: the mean over its patches of the best cosine. Of 16 real videos, frames
-/// have at least 0.76 with the one before, and at most 0.59 with those of another video.
+/// have at least 0.76 with those before, and at most 0.61 with those of another video.
 const SAME_SCENE: f32 = 0.65;
 
 impl Session {
