@@ -73,7 +73,7 @@ impl Embedder {
         self.backbone.forget(camera);
     }
 
-    /// Embeds one picture. `out` may have been of another grid.
+    /// Embeds one picture: the part of it that `out.view` says. `out` may have been of another grid.
     ///
     /// # Errors
     /// When it cannot be decoded, or the model fails.
@@ -81,7 +81,7 @@ impl Embedder {
         self.run(pixels, out, |backbone, input, out| backbone.embed(input, out).map(|()| 1.0))
     }
 
-    /// Embeds the next frame of a camera.
+    /// Embeds the next frame of a camera, or the part of it that `out.view` says.
     ///
     /// # Errors
     /// As [`Embedder::embed`].
@@ -103,9 +103,9 @@ impl Embedder {
         let mut inputs: Vec<InputTensor> = outs.iter_mut().map(|out| std::mem::take(&mut out.picture)).collect();
         let (grid, dim) = (self.grid, self.dim());
         let start = Instant::now();
-        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut inputs))
-            .map(|((_, pixels), input)| {
-                self.preprocessor.run(pixels, input)?;
+        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut inputs).zip(&*outs))
+            .map(|(((_, pixels), input), out)| {
+                self.preprocessor.run_part(pixels, out.view, input)?;
                 self.denoiser.run(input);
                 Ok(())
             })
@@ -142,7 +142,7 @@ impl Embedder {
         out.data.resize(self.grid.len() * dim, 0.0);
         let mut input = std::mem::take(&mut out.picture);
         let result = (|| {
-            self.preprocessor.run(pixels, &mut input)?;
+            self.preprocessor.run_part(pixels, out.view, &mut input)?;
             self.denoiser.run(&mut input);
             let prepared = Instant::now();
             let computed = embed(self.backbone.as_mut(), &input, out)?;

@@ -9,7 +9,7 @@ use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::picture::{self, PictureError};
-use crate::types::{InputTensor, PixelBuf, PixelFormat};
+use crate::types::{InputTensor, PixelBuf, PixelFormat, View};
 
 /// Makes frames ready for one model and one input size. Its buffers grow with the first frame of a kind, and
 /// are used again for those that follow.
@@ -83,20 +83,38 @@ impl Preprocessor {
     /// # Errors
     /// When a Motion-JPEG frame is broken, or of another size than the camera said.
     pub fn run(&mut self, pixels: &PixelBuf, out: &mut InputTensor) -> Result<(), PreprocessError> {
+        self.run_part(pixels, View::WHOLE, out)
+    }
+
+    /// As [`Preprocessor::run`], of a part of the frame: what there is in `view.pixels()`.
+    ///
+    /// # Errors
+    /// As [`Preprocessor::run`].
+    pub fn run_part(&mut self, pixels: &PixelBuf, view: View, out: &mut InputTensor) -> Result<(), PreprocessError> {
         (out.width, out.height) = (self.width, self.height);
         out.data.resize(3 * self.width * self.height, 0.0);
-        let (width, height, stride) = (pixels.width, pixels.height, pixels.stride);
-        let whole = Source { bytes: pixels.bytes(), stride, width, height, extent: (width as f64, height as f64) };
+        let [left, top, width, height] = view.pixels(pixels.width, pixels.height);
+        let part = Source {
+            bytes: pixels.bytes(),
+            stride: pixels.stride,
+            rows: pixels.height,
+            left,
+            top,
+            width,
+            height,
+            extent: (width as f64, height as f64),
+        };
         match pixels.format {
-            PixelFormat::Yuyv | PixelFormat::Uyvy => self.packed_422(whole, pixels.format, out),
-            PixelFormat::Nv12 => self.nv12(whole, out),
-            PixelFormat::Grey => self.grey(whole, out),
-            PixelFormat::Rgb3 => self.rgb(whole, [0, 1, 2], out),
-            PixelFormat::Bgr3 => self.rgb(whole, [2, 1, 0], out),
+            PixelFormat::Yuyv | PixelFormat::Uyvy => self.packed_422(part, pixels.format, out),
+            PixelFormat::Nv12 => self.nv12(part, out),
+            PixelFormat::Grey => self.grey(part, out),
+            PixelFormat::Rgb3 => self.rgb(part, [0, 1, 2], out),
+            PixelFormat::Bgr3 => self.rgb(part, [2, 1, 0], out),
             PixelFormat::Mjpg => {
                 let mut decoded = std::mem::take(&mut self.decoded);
-                let result = decode_jpeg(pixels, &mut decoded)
-                    .and_then(|()| self.rgb(Source { bytes: &decoded, stride: 3 * width, ..whole }, [0, 1, 2], out));
+                let result = decode_jpeg(pixels, &mut decoded).and_then(|()| {
+                    self.rgb(Source { bytes: &decoded, stride: 3 * pixels.width, ..part }, [0, 1, 2], out)
+                });
                 self.decoded = decoded;
                 result
             }
@@ -116,12 +134,13 @@ impl Preprocessor {
     ) -> Result<(), PreprocessError> {
         let (width, height) = (self.width, self.height);
         if self.same_size(&source) {
-            let plane = Plane { bytes: source.bytes, stride: source.stride };
+            let plane = source.plane(2);
             convert_yuv(Yuv { luma: plane, chroma: plane, format }, self.normal, &mut self.row, out);
             return Ok(());
         }
         let half = width.div_ceil(2);
         let chroma = Source {
+            left: source.left / 2,
             width: source.width.div_ceil(2),
             extent: (source.width as f64 / 2.0, source.height as f64),
             ..source
@@ -137,22 +156,24 @@ impl Preprocessor {
 
     fn nv12(&mut self, source: Source, out: &mut InputTensor) -> Result<(), PreprocessError> {
         let (width, height) = (self.width, self.height);
-        let (luma_bytes, chroma_bytes) = source.bytes.split_at(source.stride * source.height);
-        if self.same_size(&source) {
-            let luma = Plane { bytes: luma_bytes, stride: source.stride };
-            let chroma = Plane { bytes: chroma_bytes, stride: source.stride };
-            convert_yuv(Yuv { luma, chroma, format: PixelFormat::Nv12 }, self.normal, &mut self.row, out);
-            return Ok(());
-        }
-        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let (luma_bytes, chroma_bytes) = source.bytes.split_at(source.stride * source.rows);
+        let luma = Source { bytes: luma_bytes, ..source };
         let chroma = Source {
             bytes: chroma_bytes,
             stride: source.stride,
+            rows: source.rows.div_ceil(2),
+            left: source.left / 2,
+            top: source.top / 2,
             width: source.width.div_ceil(2),
             height: source.height.div_ceil(2),
             extent: (source.width as f64 / 2.0, source.height as f64 / 2.0),
         };
-        let luma = Source { bytes: luma_bytes, ..source };
+        if self.same_size(&source) {
+            let planes = Yuv { luma: luma.plane(1), chroma: chroma.plane(2), format: PixelFormat::Nv12 };
+            convert_yuv(planes, self.normal, &mut self.row, out);
+            return Ok(());
+        }
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let [luma_out, chroma_out] = &mut self.planes;
         resize::<U8>(&mut self.resizer, luma, (width, height), &mut self.compact, luma_out)?;
         resize::<U8x2>(&mut self.resizer, chroma, (half_width, half_height), &mut self.compact, chroma_out)?;
@@ -164,7 +185,7 @@ impl Preprocessor {
 
     fn grey(&mut self, source: Source, out: &mut InputTensor) -> Result<(), PreprocessError> {
         let plane = if self.same_size(&source) {
-            Plane { bytes: source.bytes, stride: source.stride }
+            source.plane(1)
         } else {
             let size = (self.width, self.height);
             resize::<U8>(&mut self.resizer, source, size, &mut self.compact, &mut self.planes[0])?;
@@ -185,7 +206,7 @@ impl Preprocessor {
     /// `order` says where red, green and blue stand in a pixel.
     fn rgb(&mut self, source: Source, order: [usize; 3], out: &mut InputTensor) -> Result<(), PreprocessError> {
         let plane = if self.same_size(&source) {
-            Plane { bytes: source.bytes, stride: source.stride }
+            source.plane(3)
         } else {
             let size = (self.width, self.height);
             resize::<U8x3>(&mut self.resizer, source, size, &mut self.compact, &mut self.planes[0])?;
@@ -205,18 +226,32 @@ impl Preprocessor {
     }
 }
 
-/// A plane of a frame, as the camera gave it.
+/// A part of a plane of a frame, as the camera gave it.
 #[derive(Clone, Copy)]
 struct Source<'a> {
+    /// The whole plane.
     bytes: &'a [u8],
     /// Bytes from row to row.
     stride: usize,
+    /// Of the whole plane.
+    rows: usize,
+    /// Samples to the left of the part.
+    left: usize,
+    /// Rows above it.
+    top: usize,
     /// Samples.
     width: usize,
     /// Samples.
     height: usize,
     /// What the frame covers of it, in samples: half a sample less than there are where a side is odd.
     extent: (f64, f64),
+}
+
+impl<'a> Source<'a> {
+    /// The part as it is, of samples of so many bytes.
+    fn plane(&self, sample: usize) -> Plane<'a> {
+        Plane { bytes: &self.bytes[self.top * self.stride + self.left * sample..], stride: self.stride }
+    }
 }
 
 /// A plane of the model's size.
@@ -259,18 +294,20 @@ fn resize<P: PixelTrait>(
     let failed = |problem: String| PreprocessError::Resize { width: source.width, height: source.height, problem };
     let pixel = size_of::<P>();
     // The library knows no strides, but it can look at a part of an image that is as wide as the stride.
-    let (bytes, wide) = if source.stride.is_multiple_of(pixel) {
-        (&source.bytes[..source.stride * source.height], source.stride / pixel)
+    let (bytes, wide, rows, left, top) = if source.stride.is_multiple_of(pixel) {
+        let bytes = &source.bytes[..source.stride * source.rows];
+        (bytes, source.stride / pixel, source.rows, source.left, source.top)
     } else {
         compact.clear();
-        for row in source.bytes.chunks_exact(source.stride).take(source.height) {
-            compact.extend_from_slice(&row[..source.width * pixel]);
+        for row in source.bytes.chunks_exact(source.stride).skip(source.top).take(source.height) {
+            compact.extend_from_slice(&row[source.left * pixel..(source.left + source.width) * pixel]);
         }
-        (compact.as_slice(), source.width)
+        (compact.as_slice(), source.width, source.height, 0, 0)
     };
-    let image = TypedImageRef::<P>::from_buffer(wide as u32, source.height as u32, bytes);
+    let image = TypedImageRef::<P>::from_buffer(wide as u32, rows as u32, bytes);
     let image = image.map_err(|e| failed(e.to_string()))?;
-    let part = TypedCroppedImage::from_ref(&image, 0, 0, source.width as u32, source.height as u32);
+    let [left, top, part_width, part_height] = [left, top, source.width, source.height].map(|v| v as u32);
+    let part = TypedCroppedImage::from_ref(&image, left, top, part_width, part_height);
     let part = part.map_err(|e| failed(e.to_string()))?;
     out.resize(width * height * pixel, 0);
     let mut resized =

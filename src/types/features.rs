@@ -1,11 +1,13 @@
 //! Patch embeddings of one frame.
 
-use super::{InputTensor, PatchGrid};
+use super::{InputTensor, PatchGrid, View};
 
 /// Patch embeddings: one L2-normalised row for each patch, row-major over the grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     pub grid: PatchGrid,
+    /// The part of the frame that the grid lies on.
+    pub view: View,
     /// Length of one embedding.
     pub dim: usize,
     /// (rows * cols, dim), L2-normalised rows
@@ -15,9 +17,9 @@ pub struct Features {
 }
 
 impl Features {
-    /// Of a picture that nobody kept.
+    /// Of a whole frame, the picture of which nobody kept.
     pub fn new(grid: PatchGrid, dim: usize, data: Vec<f32>) -> Features {
-        Features { grid, dim, data, picture: InputTensor::default() }
+        Features { grid, view: View::WHOLE, dim, data, picture: InputTensor::default() }
     }
 
     /// All zeros.
@@ -27,7 +29,7 @@ impl Features {
 
     /// The embeddings alone, without the picture.
     pub fn without_picture(&self) -> Features {
-        Features::new(self.grid, self.dim, self.data.clone())
+        Features { view: self.view, ..Features::new(self.grid, self.dim, self.data.clone()) }
     }
 
     /// The embedding of patch `index`.

@@ -10,6 +10,7 @@ pub mod mask;
 pub mod probe;
 pub mod report;
 pub mod seed;
+pub mod view;
 
 pub use command::{Answer, Command, CommandError};
 pub use exemplars::Exemplars;
@@ -21,3 +22,4 @@ pub use mask::Mask;
 pub use probe::{ProbeFeatures, probe_image};
 pub use report::{TrackId, TrackReport, TrackState};
 pub use seed::Seed;
+pub use view::View;

@@ -171,6 +171,37 @@ proptest! {
     }
 }
 
+/// The rows and columns of a picture, (height, width, 3), that lie within x, y, width, height.
+fn cut_out(rgb: &[f64], width: usize, [x, y, w, h]: [usize; 4]) -> Vec<f64> {
+    rgb.chunks_exact(3 * width).skip(y).take(h).flat_map(|row| row[3 * x..3 * (x + w)].to_vec()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_part_of_a_frame_is_what_is_cut_out_of_it(
+        format in proptest::sample::select(RAW.to_vec()),
+        (width, height) in (320usize..480, 320usize..480),
+        (left, top, w, h) in (0.0f32..0.6, 0.0f32..0.6, 0.25f32..0.6, 0.25f32..0.6),
+        (half_width, out_height) in (30usize..150, 60usize..300),
+        padding in 0usize..6,
+        phase in 0.0..6.0,
+    ) {
+        let (pixels, rgb) = frame(format, width, height, padding, phase);
+        let view = View { left, top, width: w, height: h };
+        let [x, y, w, h] = view.pixels(width, height);
+        let part = cut_out(&rgb, width, [x, y, w, h]);
+        let most = if matches!(format, PixelFormat::Yuyv | PixelFormat::Uyvy | PixelFormat::Nv12) { 6.0 } else { 3.0 };
+        for (out_width, out_height, most) in [(2 * half_width, out_height, most), (w, h, 0.01)] {
+            let mut out = InputTensor::default();
+            Preprocessor::new(out_width, out_height, MEAN, STD).run_part(&pixels, view, &mut out).unwrap();
+            let expected = oracle(&part, (w, h), (out_width, out_height));
+            prop_assert!(difference(&out.data, &expected) <= most, "differs by {}", difference(&out.data, &expected));
+        }
+    }
+}
+
 #[test]
 fn a_frame_of_the_models_size_is_only_converted() {
     for format in RAW {
