@@ -30,8 +30,9 @@ const LEARNT_OBJECT: usize = 64;
 const LEARNT_AROUND: usize = 128;
 
 impl ExemplarKeys {
-    /// Those of a frame in which an object's labels are `labels`, (rows * cols).
-    pub fn of(kernel: &dyn Kernel, frame: &Keys, labels: &[f32]) -> ExemplarKeys {
+    /// Those of a frame, or of a part of it, in which an object's labels are `labels`, (rows * cols); the whole frame would have
+    /// `patches`.
+    pub fn of(kernel: &dyn Kernel, frame: &Keys, labels: &[f32], patches: f32) -> ExemplarKeys {
         let object = mostly(labels);
         let least = object.iter().map(|patch| labels[*patch]).fold(1.0, f32::min);
         let edge: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] > 0.0 && labels[*p] < least).collect();
@@ -39,11 +40,11 @@ impl ExemplarKeys {
         let likeness = affinity::likeness(kernel, frame, &object, frame);
         around.sort_by(|a, b| likeness[*b].total_cmp(&likeness[*a]));
         let hard = around.len().min(GIVEN_AROUND / 2);
+        let share = labels.iter().sum::<f32>() / patches;
         let mut patches = diverse(kernel, frame, &object, &[], GIVEN_OBJECT);
         patches.extend(edge.iter().step_by(edge.len().div_ceil(GIVEN_EDGE).max(1)));
         patches.extend(&around[..hard]);
         patches.extend(diverse(kernel, frame, &around[hard..], &around[..hard], GIVEN_AROUND / 2));
-        let share = labels.iter().sum::<f32>() / labels.len() as f32;
         let labels = patches.iter().map(|patch| labels[*patch]).collect();
         ExemplarKeys { keys: frame.gather(&patches), labels, given: patches.len(), share }
     }
@@ -59,8 +60,8 @@ impl ExemplarKeys {
     }
 
     /// Patches that the object had when it was tagged, counted in those of a frame of `patches`.
-    pub fn size(&self, patches: usize) -> f32 {
-        self.share * patches as f32
+    pub fn size(&self, patches: f32) -> f32 {
+        self.share * patches
     }
 
     /// For each of `patches` of `frame`, the cosine to the most similar patch of the object, and to the most similar one of
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn of_a_frame_all_of_the_object_is_kept_and_as_much_as_there_is_room_for_of_the_rest() {
         let frame = frame(1);
-        let exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels());
+        let exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels(), GRID.len() as f32);
         let count = |wanted: fn(f32) -> bool| exemplars.labels.iter().filter(|label| wanted(**label)).count();
         assert_eq!(count(|label| label == 1.0), 12);
         assert_eq!(count(|label| label == 0.25), 3);
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn what_was_learnt_first_goes_first_and_what_was_given_stays() {
         let frame = frame(1);
-        let mut exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels());
+        let mut exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels(), GRID.len() as f32);
         let given = exemplars.keys.features().data.clone();
         for round in 0..60 {
             let patches = PatchGrid { rows: 1, cols: 8, patch: 16 };

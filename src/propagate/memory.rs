@@ -7,10 +7,10 @@
 //! another: they meet only in the arg-max.
 
 mod recognise;
-mod regrid;
 mod scene;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::VecDeque;
 use std::iter;
@@ -20,7 +20,7 @@ use super::PropagateConfig;
 use super::Window;
 use super::affinity::{self, Kernel, Keys, Match, Matches, Reach, Tiles};
 use super::exemplars::ExemplarKeys;
-use crate::types::{Features, LabelField, PatchGrid};
+use crate::types::{Features, LabelField, PatchGrid, View};
 
 /// Names an object within one [`Propagator`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +40,7 @@ struct MemoryFrame {
 struct Object {
     key: ObjectKey,
     reference: Plane,
-    /// The reference's labels on the grid that the object was tagged on, where the memory's is another now.
+    /// The reference's labels on the patches that the object was tagged on, where the memory's are others now.
     tagged: Option<Plane>,
     /// Labels in each of the newest context frames, the newest last; frames from before the object have none.
     context: VecDeque<Plane>,
@@ -53,8 +53,10 @@ struct Cohort {
     /// The step of the reference frame.
     since: u64,
     reference: Keys,
-    /// The reference frame on the grid that its objects were tagged on, where the memory's is another now.
+    /// The reference frame on the patches that its objects were tagged on, where the memory's are others now.
     tagged: Option<Keys>,
+    /// The part of the frame that those lie on.
+    home: View,
     objects: Vec<Object>,
 }
 
@@ -63,6 +65,8 @@ pub struct Propagator {
     config: PropagateConfig,
     kernel: Box<dyn Kernel>,
     grid: PatchGrid,
+    /// The part of the frame that the grid lies on.
+    view: View,
     dim: usize,
     steps: u64,
     /// The newest frame; it joins the context when the next one comes.
@@ -120,6 +124,7 @@ impl Propagator {
             config,
             kernel: affinity::kernel(),
             grid,
+            view: View::WHOLE,
             dim,
             steps: 0,
             newest: None,
@@ -152,9 +157,10 @@ impl Propagator {
     /// Carries every object's labels over to the next frame.
     ///
     /// # Panics
-    /// When the features are of another grid or dimension than this memory's.
+    /// When the features are of another grid, part of the frame or dimension than this memory's.
     pub fn step(&mut self, features: &Features) {
         assert!(features.grid == self.grid && features.dim == self.dim, "features are of this memory's model");
+        assert!(features.view == self.view, "features are of the part that this memory looks at");
         let mut keys = self.scratch.keys.pop().unwrap_or_else(|| Keys::new(features));
         keys.pack(features);
         self.follow(&keys);
@@ -173,7 +179,7 @@ impl Propagator {
     /// The embeddings of the frame `back` frames before the newest one.
     pub fn remembered(&self, back: usize) -> Option<Features> {
         let index = self.context.len().checked_sub(back + 1)?;
-        Some(self.context[index].keys.features().clone())
+        Some(Features { view: self.view, ..self.context[index].keys.features().clone() })
     }
 
     /// Takes up an object whose labels in the frame `back` frames before the newest one are `labels`,
@@ -182,7 +188,8 @@ impl Propagator {
     pub fn add(&mut self, key: ObjectKey, labels: Vec<f32>, back: usize) -> bool {
         assert_eq!(labels.len(), self.grid.len(), "labels are of this memory's grid");
         let Some(index) = self.context.len().checked_sub(back + 1) else { return false };
-        let exemplars = ExemplarKeys::of(self.kernel.as_ref(), &self.context[index].keys, &labels);
+        let frame = &self.context[index].keys;
+        let exemplars = ExemplarKeys::of(self.kernel.as_ref(), frame, &labels, self.patches_in_frame());
         self.insert(key, labels, index, exemplars);
         true
     }
@@ -200,7 +207,8 @@ impl Propagator {
             Ok(at) => self.cohorts[at].objects.push(object),
             Err(at) => {
                 let reference = self.context[index].keys.clone();
-                self.cohorts.insert(at, Cohort { since, reference, tagged: None, objects: vec![object] });
+                self.cohorts
+                    .insert(at, Cohort { since, reference, tagged: None, home: self.view, objects: vec![object] });
             }
         }
     }

@@ -30,12 +30,14 @@ pub enum SeedError {
 }
 
 /// The fraction of each patch that is the object, (rows * cols), in [0, 1]; at least one of them is
-/// [`LEAST_FRACTION`] or more. The frame was resized to the grid of `features`, its sides independently.
+/// [`LEAST_FRACTION`] or more. The frame, or the part of it that is looked at, was resized to the grid of `features`, its sides
+/// independently.
 ///
 /// A point needs the frame's `features`; masks and boxes only their grid.
 ///
 /// # Errors
-/// When the seed is malformed, has another size than the frame, lies outside it or marks next to nothing.
+/// When the seed is malformed, has another size than the frame, lies outside it, or outside of what is looked at, or marks next to
+/// nothing.
 pub fn seed(
     seed: &Seed,
     frame_width: usize,
@@ -44,17 +46,21 @@ pub fn seed(
     rule: SeedRule,
 ) -> Result<Vec<f32>, SeedError> {
     let grid = features.grid;
-    let fractions = match seed {
-        Seed::Mask(mask) if (mask.width, mask.height) != (frame_width, frame_height) => {
-            let (mask_width, mask_height) = (mask.width, mask.height);
-            return Err(SeedError::Size { mask_width, mask_height, frame_width, frame_height });
-        }
+    if let Seed::Mask(mask) = seed
+        && (mask.width, mask.height) != (frame_width, frame_height)
+    {
+        let (mask_width, mask_height) = (mask.width, mask.height);
+        return Err(SeedError::Size { mask_width, mask_height, frame_width, frame_height });
+    }
+    let part @ [_, _, width, height] = features.view.pixels(frame_width, frame_height);
+    let seed = seed.within(part);
+    let fractions = match &seed {
         Seed::Mask(mask) => seed_mask(mask, grid, rule),
-        Seed::Box(bounds) => seed_box(*bounds, frame_width, frame_height, grid, rule)?,
-        Seed::Point(point) => seed_point(*point, frame_width, frame_height, features)?,
+        Seed::Box(bounds) => seed_box(*bounds, width, height, grid, rule)?,
+        Seed::Point(point) => seed_point(*point, width, height, features)?,
     };
     if fractions.iter().all(|fraction| *fraction < LEAST_FRACTION) {
-        let [_, _, patch_width, patch_height] = grid.patch_area(0, 0, frame_width, frame_height);
+        let [_, _, patch_width, patch_height] = grid.patch_area(0, 0, width, height);
         return Err(SeedError::Empty { patch_width, patch_height });
     }
     Ok(fractions)

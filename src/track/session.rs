@@ -127,18 +127,11 @@ impl Session {
         self.observe(meta, &features.picture)
     }
 
-    /// The first half of a step: labels of the new frame. Where its grid is another than that of the frame before,
-    /// the session goes over to it, and every track goes on.
+    /// The first half of a step: labels of the new frame. Where its grid is another than that of the frame before, or it is
+    /// of another part of the camera's picture, the session goes over to it, and every track goes on.
     pub fn propagate(&mut self, features: &Features) {
-        self.follow_grid(features.grid);
+        self.memory.change_view(features.grid, features.view);
         self.memory.step(features);
-    }
-
-    /// Goes over to the grid of another input size.
-    fn follow_grid(&mut self, grid: PatchGrid) {
-        if grid != self.memory.grid() {
-            self.memory.regrid(grid);
-        }
     }
 
     /// The second half of a step: masks, measures and states, and the report of them. `picture` is what the features are of;
@@ -162,7 +155,7 @@ impl Session {
         let (reacquired, ambiguous) = self.seek(time);
         let masks = self.draw(meta, Some(picture));
         self.objects.iter_mut().zip(masks).for_each(|(object, mask)| object.mask = mask);
-        let patch = self.memory.grid().pixels_per_patch(meta.width, meta.height).sqrt();
+        let patch = ((meta.width * meta.height) as f32 / self.memory.patches_in_frame()).sqrt();
         for object in &mut self.objects {
             let area = object.mask.area() as f64;
             let bounds = object.mask.bounds();
@@ -435,20 +428,28 @@ impl Session {
         let keys: Vec<ObjectKey> = self.objects.iter().map(|object| key(object.id)).collect();
         self.memory.field(&keys, &mut self.field);
         let grid = self.field.grid;
+        let [x, y, width, height] = self.memory.view().pixels(meta.width, meta.height);
         let fits =
             |picture: &&InputTensor| [picture.width, picture.height] == [grid.input_width(), grid.input_height()];
-        match (self.memory.config().refine(), picture.filter(fits)) {
-            (Some(rule), Some(picture)) => self.refiner.masks(&self.field, picture, [meta.width, meta.height], rule),
-            _ => self.upsampler.masks(&self.field, meta.width, meta.height, self.memory.config().min_max),
+        let mut masks = match (self.memory.config().refine(), picture.filter(fits)) {
+            (Some(rule), Some(picture)) => self.refiner.masks(&self.field, picture, [width, height], rule),
+            _ => self.upsampler.masks(&self.field, width, height, self.memory.config().min_max),
+        };
+        if [width, height] != [meta.width, meta.height] {
+            masks.iter_mut().for_each(|mask| *mask = mask.set_into([x, y], meta.width, meta.height));
         }
+        masks
     }
 
     /// Shares out the labels of those that look the same by where each is expected.
     fn part_lookalikes(&mut self, meta: &FrameMeta) {
         let grid = self.memory.grid();
-        let (across, down) = (meta.width as f64 / grid.cols as f64, meta.height as f64 / grid.rows as f64);
-        let place =
-            |patch: usize| [((patch % grid.cols) as f64 + 0.5) * across, ((patch / grid.cols) as f64 + 0.5) * down];
+        let [left, top, width, height] = self.memory.view().pixels(meta.width, meta.height).map(|v| v as f64);
+        let (across, down) = (width / grid.cols as f64, height / grid.rows as f64);
+        let place = |patch: usize| {
+            let (row, col) = (patch / grid.cols, patch % grid.cols);
+            [left + (col as f64 + 0.5) * across, top + (row as f64 + 0.5) * down]
+        };
         let time = seconds(meta);
         let mut touching = vec![false; self.objects.len()];
         let planes: Vec<&[f32]> =
@@ -508,7 +509,7 @@ impl Session {
         }
         let patches: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] >= 0.5f32.min(peak)).collect();
         let (similarity, margin) = self.memory.contrast(exemplars, &self.sample(&patches)).unwrap_or((0.0, 0.0));
-        let size_ratio = sum / exemplars.size(labels.len()).max(1e-6);
+        let size_ratio = sum / exemplars.size(self.memory.patches_in_frame()).max(1e-6);
         let wanted = Evidence::wanted(usual);
         Evidence { label_mass: squares / sum, similarity, margin, size_ratio, wanted }
     }

@@ -52,11 +52,6 @@ impl PatchGrid {
         let (w, h) = (width as f32 / self.cols as f32, height as f32 / self.rows as f32);
         [col as f32 * w, row as f32 * h, w, h]
     }
-
-    /// Pixels of a `width` x `height` frame that one patch covers.
-    pub fn pixels_per_patch(&self, width: usize, height: usize) -> f32 {
-        (width * height) as f32 / self.len() as f32
-    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,25 @@ impl Mask {
         (n > 0.0).then(|| [sx / n, sy / n])
     }
 
+    /// What of it lies in a part of the picture, x, y, width, height in pixels, as a mask of that part.
+    pub fn cut_out(&self, [x, y, width, height]: [usize; 4]) -> Mask {
+        let mut builder = MaskBuilder::new(width, height);
+        for (column, y0, y1) in self.spans().filter(|(column, ..)| (x..x + width).contains(column)) {
+            builder.run(column - x, y0.clamp(y, y + height) - y, y1.clamp(y, y + height) - y);
+        }
+        builder.finish()
+    }
+
+    /// The same pixels in a picture of `width` x `height`, of which this mask's is the part that begins at x, y; what lies beyond its
+    /// edges is cut off.
+    pub fn set_into(&self, [x, y]: [usize; 2], width: usize, height: usize) -> Mask {
+        let mut builder = MaskBuilder::new(width, height);
+        for (column, y0, y1) in self.spans().filter(|(column, ..)| column + x < width) {
+            builder.run(column + x, (y0 + y).min(height), (y1 + y).min(height));
+        }
+        builder.finish()
+    }
+
     /// Writes `value` over the set pixels of a row-major picture, (height, width).
     pub fn paint(&self, pixels: &mut [u8], value: u8) {
         for (x, y0, y1) in self.spans() {
@@ -261,6 +280,23 @@ impl MaskBuilder {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_part_is_cut_out_and_set_into_a_picture_pixel_by_pixel(
+            (width, height) in (1usize..30, 1usize..30), part in [0usize..29, 0usize..29, 1usize..30, 1usize..30], bits: u64
+        ) {
+            let inside = |x: usize, y: usize| bits.rotate_left((7 * x + 13 * y) as u32 % 64) & 5 == 5;
+            let mask = Mask::from_fn(width, height, inside);
+            let [x, y, w, h] = part;
+            let cut = mask.cut_out(part);
+            let expected = |px: usize, py: usize| px + x < width && py + y < height && inside(px + x, py + y);
+            prop_assert_eq!(&cut, &Mask::from_fn(w, h, expected));
+            let whole = cut.set_into([x, y], width, height);
+            let within = |px: usize, py: usize| (x..x + w).contains(&px) && (y..y + h).contains(&py);
+            prop_assert_eq!(whole, Mask::from_fn(width, height, |px, py| within(px, py) && inside(px, py)));
+        }
+    }
 
     #[test]
     fn coco_strings_are_those_of_pycocotools() {

@@ -12,3 +12,15 @@ pub enum Seed {
     /// A point on the object: x, y in pixels.
     Point([f32; 2]),
 }
+
+impl Seed {
+    /// The same in the pixels of a part of the frame, x, y, width, height; what of a mask lies outside of it is cut off.
+    pub fn within(&self, part: [usize; 4]) -> Seed {
+        let [x, y] = [part[0] as f32, part[1] as f32];
+        match self {
+            Seed::Mask(mask) => Seed::Mask(mask.cut_out(part)),
+            Seed::Box([left, top, width, height]) => Seed::Box([left - x, top - y, *width, *height]),
+            Seed::Point([left, top]) => Seed::Point([left - x, top - y]),
+        }
+    }
+}

@@ -23,7 +23,7 @@ impl Propagator {
         let newest = &self.context.back()?.keys;
         let n = self.grid.len();
         let mut labels = vec![0.0; n];
-        let count = ((SPREAD as f32 * exemplars.size(n)).ceil() as usize).clamp(1, n);
+        let count = ((SPREAD as f32 * exemplars.size(self.patches_in_frame())).ceil() as usize).clamp(1, n);
         let wanted = most(&exemplars.likeness(self.kernel.as_ref(), newest), count);
         let found = exemplars.label(self.kernel.as_ref(), newest, &wanted, &self.config);
         wanted.into_iter().zip(found).for_each(|(patch, label)| labels[patch] = label);

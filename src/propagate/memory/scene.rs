@@ -41,11 +41,14 @@ impl Propagator {
         self.scene = None;
     }
 
-    /// The mean over all patches of the best cosine among `matches`; `None` where a patch has no match.
+    /// The mean over all patches of the best cosine among `matches`; `None` where a patch has no match. Those that match with
+    /// nothing but what was not looked at before are not counted.
     pub(super) fn mean_best(matches: &affinity::Matches) -> Option<f32> {
         let queries = matches.data.len() / matches.k.max(1);
-        let best: Option<f32> = (0..queries).map(|query| matches.found(query).next().map(|best| best.cosine)).sum();
-        best.map(|sum| sum / queries.max(1) as f32)
+        let best = (0..queries).map(|query| matches.found(query).next().map(|best| best.cosine));
+        let best: Vec<f32> = best.collect::<Option<_>>()?;
+        let known: Vec<f32> = best.into_iter().filter(|cosine| *cosine != 0.0).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
     }
 }
 
@@ -55,7 +58,7 @@ mod tests {
     use super::super::tests::{config, seed_labels};
     use super::super::{ObjectKey, Window};
     use super::*;
-    use crate::types::{Features, PatchGrid};
+    use crate::types::{Features, PatchGrid, View};
 
     const GRID: PatchGrid = PatchGrid { rows: 7, cols: 11, patch: 16 };
 
@@ -95,7 +98,7 @@ mod tests {
         close(memory.likeness_to_scene(), best(&frames[3], &frames[1], 3, GRID.cols));
         memory.step(&frames[1]);
         close(memory.likeness_to_scene(), 1.0);
-        memory.regrid(PatchGrid { rows: 14, cols: 22, patch: 8 });
+        memory.change_view(PatchGrid { rows: 14, cols: 22, patch: 8 }, View::WHOLE);
         assert!(memory.likeness_to_scene().unwrap() > 0.9, "it goes over to another grid, too");
         memory.leave_scene();
         assert_eq!(memory.likeness_to_scene(), None);

@@ -172,7 +172,7 @@ impl Session {
         for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
             labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
         }
-        let least = REACQUIRE_SIZE * exemplars.size(labels.len());
+        let least = REACQUIRE_SIZE * exemplars.size(self.memory.patches_in_frame());
         largest_component(&labels, self.memory.grid()).filter(|largest| largest.iter().sum::<f32>() >= least)
     }
 }

@@ -9,6 +9,7 @@ use crate::types::{InputTensor, Timestamp};
 
 mod proposals;
 mod scene;
+mod views;
 
 const GRID: PatchGrid = PatchGrid { rows: 16, cols: 24, patch: 16 };
 const DIM: usize = 24;
