@@ -10,7 +10,7 @@ use crate::propagate::PropagateConfig;
 use crate::track::TrackConfig;
 use crate::track::session::{Session, TagError};
 use crate::trial::Subject;
-use crate::types::{Features, Frame, Mask, PatchGrid, Seed, TrackId, TrackReport};
+use crate::types::{Features, Frame, Mask, PatchGrid, Seed, TrackId, TrackReport, View};
 
 /// A model, as the command line names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,7 @@ pub trait EmbedFrame {
     /// Takes nothing over from earlier frames: the next is of another video.
     fn forget(&mut self) {}
 
-    /// Embeds a frame into `out`, and tells how long preprocessing and the backbone took.
+    /// Embeds the part of a frame that `out.view` says into `out`, and tells how long preprocessing and the backbone took.
     ///
     /// # Errors
     /// When the frame cannot be decoded or the model fails.
@@ -87,7 +87,9 @@ impl SessionTracker {
         self.model.operations()
     }
 
-    fn embed(&mut self, frame: &Frame) -> Result<StageTimes, TrackerError> {
+    /// Embeds the part of a frame that is said.
+    fn embed(&mut self, frame: &Frame, view: View) -> Result<StageTimes, TrackerError> {
+        self.features.view = view;
         let [preprocess, embed] = self.model.embed(frame, &mut self.features)?;
         Ok(StageTimes { preprocess, embed, ..StageTimes::default() })
     }
@@ -97,7 +99,7 @@ impl VideoTracker for SessionTracker {
     fn begin(&mut self, frame: &Frame, masks: &[Mask]) -> Result<StageTimes, TrackerError> {
         self.model.forget();
         self.model.change_density(self.propagate.density)?;
-        let mut times = self.embed(frame)?;
+        let mut times = self.embed(frame, View::WHOLE)?;
         let start = Instant::now();
         let (grid, dim) = (self.model.grid(), self.model.dim());
         let mut session = Session::new(self.propagate.clone(), self.track.clone(), grid, dim);
@@ -115,7 +117,8 @@ impl VideoTracker for SessionTracker {
     }
 
     fn step(&mut self, frame: &Frame) -> Result<Tracked, TrackerError> {
-        let mut times = self.embed(frame)?;
+        let view = self.video.as_ref().ok_or(NOT_BEGUN)?.session.gaze();
+        let mut times = self.embed(frame, view)?;
         let Video { session, ids } = self.video.as_mut().ok_or(NOT_BEGUN)?;
         let start = Instant::now();
         session.propagate(&self.features);
@@ -158,7 +161,8 @@ impl Subject for SessionTracker {
     }
 
     fn step(&mut self, frame: &Frame) -> Result<TrackReport, TrackerError> {
-        self.embed(frame)?;
+        let view = self.video.as_ref().ok_or(NOT_BEGUN)?.session.gaze();
+        self.embed(frame, view)?;
         let video = self.video.as_mut().ok_or(NOT_BEGUN)?;
         Ok(video.session.step(&frame.meta, &self.features))
     }
@@ -204,11 +208,13 @@ pub mod tests {
         }
 
         fn embed(&mut self, frame: &Frame, out: &mut Features) -> anyhow::Result<[Duration; 2]> {
-            *out = Features::zeros(self.grid, 4);
+            *out = Features { view: out.view, ..Features::zeros(self.grid, 4) };
             let FrameMeta { width, height, .. } = frame.meta;
+            let [left, top, part_width, part_height] = out.view.pixels(width, height);
             for (index, row) in out.data.chunks_exact_mut(4).enumerate() {
-                let [x, y, w, h] = self.grid.patch_area(index / self.grid.cols, index % self.grid.cols, width, height);
-                let pixel = (y + h / 2.0) as usize * width + (x + w / 2.0) as usize;
+                let (down, across) = (index / self.grid.cols, index % self.grid.cols);
+                let [x, y, w, h] = self.grid.patch_area(down, across, part_width, part_height);
+                let pixel = (top + (y + h / 2.0) as usize) * width + left + (x + w / 2.0) as usize;
                 let rgb = &frame.pixels.bytes()[pixel * 3..][..3];
                 row[..3].iter_mut().zip(rgb).for_each(|(v, c)| *v = f32::from(*c) / 255.0);
                 row[3] = 0.5;
@@ -268,6 +274,30 @@ pub mod tests {
         assert_eq!((track.id, track.name.as_str()), (TrackId(7), "7"));
         let mask = Mask::from_coco(track.mask.as_ref().unwrap()).unwrap();
         assert!(mask.iou(&square(72)) > 0.8, "{}", mask.iou(&square(72)));
+    }
+
+    #[test]
+    fn a_small_object_is_looked_at_in_a_part_of_the_frame() {
+        let config = Config::builtin();
+        // Patches of 8 pixels, and a square of 16 that lies on four of them or on parts of nine.
+        let rule = |zoom: f32| PropagateConfig { zoom, refine_radius: 0.0, ..config.propagation().clone() };
+        let square = |x: usize| Mask::from_fn(96, 64, |px, py| (x..x + 16).contains(&px) && (16..32).contains(&py));
+        let overlap = |zoom: f32| {
+            let model = Box::new(Colours::new(PatchGrid { rows: 8, cols: 12, patch: 8 }));
+            let mut tracker = SessionTracker::new(model, rule(zoom), config.track.clone());
+            VideoTracker::begin(&mut tracker, &frame(0, 8), &[square(8)]).unwrap();
+            let step = |seq: u64| {
+                let x = 8 + 3 * seq as usize;
+                VideoTracker::step(&mut tracker, &frame(seq, x)).unwrap().masks[0].iou(&square(x))
+            };
+            let sum: f64 = (1..20).map(step).sum();
+            (sum / 19.0, tracker.features.view)
+        };
+        let (plain, whole) = overlap(1.0);
+        let (zoomed, part) = overlap(2.0);
+        assert_eq!(whole, View::WHOLE);
+        assert!(part.width < 0.6, "{part:?}");
+        assert!(zoomed > plain + 0.05, "{zoomed} and {plain}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::capture::{CameraConfig, FrameSource, Pace, SourceKind};
 use crate::config::Config;
 use crate::serve::wire::{ServerLine, Tracks};
 use crate::track::session::Session;
-use crate::types::{Features, TrackId, TrackReport};
+use crate::types::{Features, TrackId, TrackReport, View};
 
 /// Follow objects through a folder of pictures, and print their tracks.
 ///
@@ -101,6 +101,8 @@ fn replay(
     let (mut given, mut frames) = (0, 0);
     // Nothing is waited for: every picture is there.
     while let Some(frame) = source.next(Instant::now() + Duration::from_secs(3600))? {
+        let points = tags.iter().any(|tag| tag.frame == frame.meta.seq);
+        features.view = if points { View::WHOLE } else { session.gaze() };
         model.embed(&frame, &mut features)?;
         let mut report = session.step(&frame.meta, &features);
         for tag in tags.iter().filter(|tag| tag.frame == frame.meta.seq) {

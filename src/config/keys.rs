@@ -36,6 +36,7 @@ pub const KEYS: &[Key] = &[
     ("camera.objects", Whole(1, 64), AtRestart),
     ("propagate.preset", Name, AtOnce),
     ("presets.density", Number(0.25, 4.0), AtOnce),
+    ("presets.zoom", Number(1.0, 8.0), AtOnce),
     ("presets.top_k", Whole(1, 64), AtOnce),
     ("presets.context_frames", Whole(0, 64), AtOnce),
     ("presets.radius", Whole(1, 1000), AtOnce),

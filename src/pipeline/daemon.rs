@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
@@ -20,7 +21,7 @@ use crate::stats::{CameraState, CameraStats, resident_bytes};
 use crate::track::{Session, TagError};
 use crate::types::command::{BudgetStatus, ClientStatus, ErrorCode, ModelStatus, Status};
 use crate::types::report::{Track, TrackId};
-use crate::types::{Answer, Command, CommandError, Exemplars, Seed};
+use crate::types::{Answer, Command, CommandError, Exemplars, Seed, View};
 
 /// How long a command waits for the thread that it visits.
 pub(super) const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
@@ -32,6 +33,8 @@ pub(super) struct Camera {
     pub(super) stats: Arc<CameraStats>,
     /// Beats with each report, for the watchdog.
     pub(super) heart: Heart,
+    /// The part of its next frame to look at.
+    pub(super) gaze: Arc<Mutex<View>>,
 }
 
 /// What a camera's session has learnt of objects of the gallery.
@@ -73,7 +76,13 @@ impl Daemon {
             let (sender, receiver) = bounded(16);
             visits.push(receiver);
             let stats = Arc::new(CameraStats::new(now));
-            cameras.push(Camera { name: camera.name.clone(), visits: sender, stats, heart: hearts() });
+            cameras.push(Camera {
+                name: camera.name.clone(),
+                visits: sender,
+                stats,
+                heart: hearts(),
+                gaze: Arc::default(),
+            });
         }
         let daemon = Daemon {
             cameras,
@@ -273,7 +282,18 @@ impl Daemon {
         }
         let id = self.give_id()?;
         let name = name.unwrap_or_else(|| format!("object-{id}"));
-        let answer = self.begin(camera, move |session| session.tag(&seed, seq, id, name))?;
+        let (mut seq, until) = (seq, Instant::now() + COMMAND_PATIENCE);
+        let answer = loop {
+            let (seed, name) = (seed.clone(), name.clone());
+            match self.try_begin(camera, move |session| session.tag(&seed, seq, id, name))? {
+                // All of the next frames is looked at: what is there then is tagged.
+                Err(TagError::NotLookedAt { .. }) if Instant::now() < until => {
+                    seq = None;
+                    thread::sleep(Duration::from_millis(10));
+                }
+                begun => break tagged(camera, begun)?,
+            }
+        };
         if save {
             self.save(id, None)?;
         }
@@ -308,14 +328,20 @@ impl Daemon {
         camera: &Camera,
         begin: impl FnOnce(&mut Session) -> Result<Track, TagError> + Send + 'static,
     ) -> Result<Answer, CommandError> {
-        let begun = self.visit(camera, move |tracker| {
+        tagged(camera, self.try_begin(camera, begin)?)
+    }
+
+    /// The number of the newest frame, and the track that `begin` made in it.
+    fn try_begin(
+        &self,
+        camera: &Camera,
+        begin: impl FnOnce(&mut Session) -> Result<Track, TagError> + Send + 'static,
+    ) -> Result<Result<(u64, Track), TagError>, CommandError> {
+        self.visit(camera, move |tracker| {
             let track = begin(&mut tracker.session)?;
             let seq = tracker.report.as_ref().map_or(0, |report| report.seq);
             Ok((seq, track))
-        })?;
-        let (seq, track) = begun.map_err(|error: TagError| CommandError::new(tag_code(&error), error.to_string()))?;
-        log::info!("camera {}: tagged {} as track {}", camera.name, track.name, track.id);
-        Ok(Answer::Tagged { camera: camera.name.clone(), seq, track })
+        })
     }
 
     pub(super) fn camera_with_frames(&self, name: Option<&str>) -> Result<&Camera, CommandError> {
@@ -434,10 +460,17 @@ pub(super) fn no_track(id: TrackId) -> String {
     format!("there is no track {id}; `list` tells those there are")
 }
 
+/// Tells of a track that was begun, or why it was not.
+fn tagged(camera: &Camera, begun: Result<(u64, Track), TagError>) -> Result<Answer, CommandError> {
+    let (seq, track) = begun.map_err(|error| CommandError::new(tag_code(&error), error.to_string()))?;
+    log::info!("camera {}: tagged {} as track {}", camera.name, track.name, track.id);
+    Ok(Answer::Tagged { camera: camera.name.clone(), seq, track })
+}
+
 fn tag_code(error: &TagError) -> ErrorCode {
     match error {
         TagError::NoFrame => ErrorCode::CameraNoFrame,
-        TagError::FrameGone { .. } => ErrorCode::TagFrameGone,
+        TagError::FrameGone { .. } | TagError::NotLookedAt { .. } => ErrorCode::TagFrameGone,
         TagError::TooMany { .. } => ErrorCode::TagTooMany,
         TagError::NotSeen { .. } => ErrorCode::GalleryNotSeen,
         TagError::Seed(SeedError::Size { .. }) => ErrorCode::FieldInvalid,

@@ -8,7 +8,7 @@ use crate::discover::{DiscoverConfig, Mode, Proposal, moving, salient};
 use crate::state::TrackIds;
 use crate::track::Session;
 use crate::types::report::{Track, TrackId};
-use crate::types::{Features, FrameMeta, Mask};
+use crate::types::{Features, FrameMeta, Mask, View};
 
 /// One camera's proposals.
 pub(super) struct Discovery {
@@ -58,6 +58,11 @@ impl Discovery {
         self.due = f64::NEG_INFINITY;
     }
 
+    /// Whether anything is looked for.
+    pub fn looks(&self) -> bool {
+        self.config.mode != Mode::Off
+    }
+
     /// Looks at a frame if it is time to, after the session has followed its objects into it. Returns what is offered from this
     /// frame on.
     pub fn look(&mut self, session: &mut Session, meta: &FrameMeta, features: &Features) -> Vec<Track> {
@@ -67,6 +72,8 @@ impl Discovery {
                 self.withdraw_all(session);
                 return Vec::new();
             }
+            // A part of a frame that was on its way when it was told to look.
+            Mode::Salient | Mode::Moving if features.view != View::WHOLE => return Vec::new(),
             Mode::Salient if time >= self.due => salient(features, self.wanted(session)),
             Mode::Moving if time >= self.due => match self.before.take() {
                 Some((then, before)) if before.grid == features.grid && (0.0..=AT_MOST).contains(&(time - then)) => {

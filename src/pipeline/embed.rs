@@ -1,5 +1,6 @@
 //! The embed thread: it owns the backbone.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -75,6 +76,9 @@ pub(super) fn run(
         }
         let taken = clock::now().mono_ns;
         features.extend(frames.iter().map(|_| spare.try_recv().unwrap_or_else(|_| embedder.empty_features())));
+        for (features, (slot, _)) in features.iter_mut().zip(&frames) {
+            features.view = *daemon.cameras[*slot].gaze.lock().unwrap_or_else(PoisonError::into_inner);
+        }
         let pictures: Vec<(usize, &PixelBuf)> = frames.iter().map(|(slot, frame)| (*slot, &frame.pixels)).collect();
         let results = embedder.follow_together(&pictures, &mut features);
         // Frames that are embedded together are told the same times. A camera whose frames cannot be read is no load.

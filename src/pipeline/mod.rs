@@ -104,6 +104,7 @@ impl Prepared {
                 sinks: sinks(),
                 stats: daemon.cameras[index].stats.clone(),
                 heart: daemon.cameras[index].heart.clone(),
+                gaze: daemon.cameras[index].gaze.clone(),
             };
             let (spare, name) = (spare_in.clone(), daemon.cameras[index].name.clone());
             trackers.push(spawn(format!("track-{name}"), move || tracker.run(&receiver, &visits, &spare)));

@@ -1,7 +1,7 @@
 //! The track thread: it owns a camera's session.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
@@ -16,7 +16,7 @@ use crate::serve::Sink;
 use crate::stats::{CameraState, CameraStats};
 use crate::track::Session;
 use crate::types::report::TrackReport;
-use crate::types::{Features, Frame};
+use crate::types::{Features, Frame, View};
 
 /// What a command does on the thread that owns the session.
 pub(super) type Visit = Box<dyn FnOnce(&mut Tracker) + Send>;
@@ -34,6 +34,8 @@ pub(super) struct Tracker {
     pub(super) sinks: Vec<Box<dyn Sink>>,
     pub(super) stats: Arc<CameraStats>,
     pub(super) heart: Heart,
+    /// Where the embed thread looks up which part of the next frame to look at.
+    pub(super) gaze: Arc<Mutex<View>>,
 }
 
 impl Tracker {
@@ -51,7 +53,10 @@ impl Tracker {
                     Err(_) => break,
                 },
                 recv(visits) -> visit => match visit {
-                    Ok(visit) => visit(&mut self),
+                    Ok(visit) => {
+                        visit(&mut self);
+                        self.look_on();
+                    }
                     Err(_) => visits = &no_visits,
                 },
                 default(GLANCE) => self.look_after_camera(),
@@ -86,8 +91,15 @@ impl Tracker {
         self.stats.record(latency, Instant::now());
         self.heart.beat();
         self.frame = Some(frame);
+        self.look_on();
         self.send(report);
         features
+    }
+
+    /// Says which part of the next frame to look at. What nobody tagged may be anywhere.
+    fn look_on(&self) {
+        let view = if self.discovery.looks() { View::WHOLE } else { self.session.gaze() };
+        *self.gaze.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     /// Pixels of the camera's pictures, width and height; `None` before the first.

@@ -34,6 +34,8 @@ struct MemoryFrame {
     /// Counts the steps.
     id: u64,
     keys: Keys,
+    /// The part of the frame that is known of it.
+    known: View,
 }
 
 /// An object's labels in the memory.
@@ -180,6 +182,12 @@ impl Propagator {
     pub fn remembered(&self, back: usize) -> Option<Features> {
         let index = self.context.len().checked_sub(back + 1)?;
         Some(Features { view: self.view, ..self.context[index].keys.features().clone() })
+    }
+
+    /// The part of the frame `back` frames before the newest one that is known of it.
+    pub fn known(&self, back: usize) -> Option<View> {
+        let index = self.context.len().checked_sub(back + 1)?;
+        Some(self.context[index].known)
     }
 
     /// Takes up an object whose labels in the frame `back` frames before the newest one are `labels`,
@@ -478,7 +486,7 @@ impl Propagator {
     /// Puts a frame, whose labels were just gathered, into the context, and lets the oldest one go.
     fn remember(&mut self, keys: Keys) {
         self.steps += 1;
-        self.context.push_back(MemoryFrame { id: self.steps, keys });
+        self.context.push_back(MemoryFrame { id: self.steps, keys, known: self.view });
         while self.context.len() > self.config.context_frames.max(1) {
             if let Some(frame) = self.context.pop_front() {
                 self.scratch.keys.push(frame.keys);

@@ -19,6 +19,8 @@ pub const MAX_OBJECTS: usize = 64;
 pub struct PropagateConfig {
     /// Patches along each side of a frame for one of the model's input size, 0.25 to 4.
     pub density: f32,
+    /// How many times larger than in a whole frame objects may be looked at, 1 to 8.
+    pub zoom: f32,
     /// Most similar patches that a patch takes its labels from, over the whole memory together; 1 to 64.
     pub top_k: usize,
     /// Frames kept beside the reference frame, 0 to 64.

@@ -1,6 +1,7 @@
 //! Tracks: identities and their life cycle, from label fields.
 
 mod evidence;
+mod gaze;
 mod life;
 mod lookalikes;
 pub mod session;

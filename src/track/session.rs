@@ -11,6 +11,7 @@ use seek::REACQUIRE;
 
 use super::TrackConfig;
 use super::evidence::Evidence;
+use super::gaze::{self, Extent};
 use super::life::{Life, Sighting};
 use super::lookalikes;
 use crate::propagate::exemplars::ExemplarKeys;
@@ -22,6 +23,7 @@ use crate::types::command::ListedTrack;
 use crate::types::report::{Latency, Reason, Track};
 use crate::types::{
     Exemplars, Features, FrameMeta, InputTensor, LabelField, Mask, PatchGrid, Seed, TrackId, TrackReport, TrackState,
+    View,
 };
 
 /// Follows the tagged objects of one camera.
@@ -42,6 +44,8 @@ pub struct Session {
     sought: [Option<TrackId>; 2],
     /// The object that was learnt from last.
     studied: Option<TrackId>,
+    /// So many frames more are wanted whole.
+    looked_up: u32,
 }
 
 /// An object that is known from before.
@@ -71,6 +75,10 @@ pub enum TagError {
     FrameGone { asked: u64, newest: u64 },
     #[error("{limit} objects are tagged already, which is the most that this camera follows; untag one first")]
     TooMany { limit: usize },
+    #[error(
+        "frame {asked} was looked at in part, and what is pointed at lies outside of that part; tag again on a newer one"
+    )]
+    NotLookedAt { asked: u64 },
     #[error("{name:?} is nowhere to be seen now; it is looked for, and becomes a track when it shows")]
     NotSeen { name: String },
     #[error(transparent)]
@@ -85,6 +93,8 @@ const SAMPLES_OF_ALL: usize = 256;
 /// follows what is seen, a frame.
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
+/// Frames that are wanted whole where something is pointed at that was not looked at: some are on their way already.
+const LOOK_UP: u32 = 8;
 /// What an object looks like is learnt where it scores at least this ...
 const SURE: f32 = 0.71;
 /// ... has these parts of the patches that it had when it was tagged ...
@@ -109,6 +119,7 @@ impl Session {
             refiner: Refiner::default(),
             sought: [None; 2],
             studied: None,
+            looked_up: 0,
         }
     }
 
@@ -137,6 +148,7 @@ impl Session {
     /// The second half of a step: masks, measures and states, and the report of them. `picture` is what the features are of;
     /// without it masks are as good as labels alone make them.
     pub fn observe(&mut self, meta: &FrameMeta, picture: &InputTensor) -> TrackReport {
+        self.looked_up = self.looked_up.saturating_sub(1);
         self.recent.push_back(meta.clone());
         while self.recent.len() > self.memory.reach_back() + 1 {
             self.recent.pop_front();
@@ -206,6 +218,30 @@ impl Session {
         if self.objects.iter().all(|object| !object.displaced) {
             self.memory.leave_scene();
         }
+    }
+
+    /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen, or may come
+    /// that is known.
+    pub fn gaze(&self) -> View {
+        let (Some(meta), Some(before)) = (self.recent.back(), self.recent.iter().rev().nth(1)) else {
+            return View::WHOLE;
+        };
+        if self.looked_up > 0 || !self.known.is_empty() {
+            return View::WHOLE;
+        }
+        let (frame, size) = (seconds(meta) - seconds(before), [meta.width, meta.height]);
+        let extent = |object: &Object| -> Option<[Extent; 2]> {
+            let is_seen = object.is_recognisable(&self.config) || !self.config.recover;
+            let bounds = object.mask.bounds().filter(|_| is_seen)?;
+            Some(std::array::from_fn(|axis| {
+                let (from, share) = (bounds[axis] as f32, 1.0 / size[axis] as f32);
+                let step = (object.velocity[axis] * frame) as f32 * share;
+                Extent { from: from * share, to: (from + bounds[2 + axis] as f32) * share, step }
+            }))
+        };
+        let extents: Option<Vec<[Extent; 2]>> = self.objects.iter().map(extent).collect();
+        let Some(extents) = extents else { return View::WHOLE };
+        gaze::next(self.memory.view(), self.memory.grid(), &extents, self.memory.config().zoom)
     }
 
     /// Makes an object known: where it is not followed under that id, it becomes a track where it is seen.
@@ -282,7 +318,8 @@ impl Session {
     /// Gives an object of frame `seq`, or of the newest frame, an identity. `id` must never have been used.
     ///
     /// # Errors
-    /// When there is no such frame any more, or no room, or the seed holds no patch of the frame.
+    /// When there is no such frame any more, or no room, or the seed holds no patch of the frame; or where it lies outside of the part
+    /// of that frame that was looked at: all of the next frames is looked at then.
     pub fn tag(&mut self, seed: &Seed, seq: Option<u64>, id: TrackId, name: String) -> Result<Track, TagError> {
         let meta = self.recent.back().ok_or(TagError::NoFrame)?.clone();
         let asked = seq.unwrap_or(meta.seq);
@@ -290,6 +327,11 @@ impl Session {
         let back = self.recent.iter().rev().position(|recent| recent.seq == asked).ok_or(gone.clone())?;
         let features = self.memory.remembered(back).ok_or(gone)?;
         let meta = self.recent[self.recent.len() - 1 - back].clone();
+        let known = self.memory.known(back).unwrap_or_default();
+        if known != View::WHOLE && !seed.is_within(known.pixels(meta.width, meta.height)) {
+            self.looked_up = LOOK_UP;
+            return Err(TagError::NotLookedAt { asked });
+        }
         self.check_room()?;
         let rule = self.memory.config().seed;
         let labels = seed::seed(seed, meta.width, meta.height, &features, rule)?;

@@ -18,6 +18,17 @@ impl View {
         self.width * self.height
     }
 
+    /// What lies in both; of no area where nothing does.
+    pub fn intersection(&self, other: &View) -> View {
+        let side = |[a, a_length]: [f32; 2], [b, b_length]: [f32; 2]| {
+            let from = a.max(b);
+            (from, ((a + a_length).min(b + b_length) - from).max(0.0))
+        };
+        let (left, width) = side([self.left, self.width], [other.left, other.width]);
+        let (top, height) = side([self.top, self.height], [other.top, other.height]);
+        View { left, top, width, height }
+    }
+
     /// x, y, width and height in pixels of a `width` x `height` frame, within it. Edges lie between pairs of pixels, or at the
     /// frame's own: camera formats share colours between two pixels.
     pub fn pixels(&self, width: usize, height: usize) -> [usize; 4] {
@@ -59,6 +70,15 @@ mod tests {
         assert_eq!(middle.pixels(640, 480), [160, 240, 320, 120]);
         assert_eq!(middle.pixels(854, 480), [214, 240, 426, 120]);
         assert_eq!(middle.area(), 0.125);
+    }
+
+    #[test]
+    fn two_parts_share_what_lies_in_both() {
+        let view = |left, top, width, height| View { left, top, width, height };
+        let part = view(0.25, 0.5, 0.5, 0.25);
+        assert_eq!(part.intersection(&View::WHOLE), part);
+        assert_eq!(part.intersection(&view(0.5, 0.0, 0.5, 0.625)), view(0.5, 0.5, 0.25, 0.125));
+        assert_eq!(part.intersection(&view(0.0, 0.0, 0.125, 1.0)).area(), 0.0);
     }
 
     proptest! {

@@ -15,6 +15,7 @@ pub(super) fn config(top_k: usize, context_frames: usize, radius: usize, window:
         min_max: false,
         refine_radius: 0.0,
         refine_epsilon: 0.002,
+        zoom: 1.0,
         density: 1.0,
     }
 }

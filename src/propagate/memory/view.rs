@@ -31,6 +31,7 @@ impl Propagator {
         let resampling = Resampling::new(from, to);
         for frame in &mut self.context {
             frame.keys.pack(&resampling.features(frame.keys.features()));
+            frame.known = frame.known.intersection(&view);
         }
         self.newest = self.newest.take().map(|newest| resampling.features(&newest));
         self.scene = self.scene.take().map(|scene| Keys::new(&resampling.features(scene.features())));
@@ -241,6 +242,7 @@ mod tests {
             min_max: false,
             refine_radius: 0.0,
             refine_epsilon: 0.002,
+            zoom: 1.0,
             density: 1.0,
         };
         Propagator::new(config, grid, 8)
@@ -345,6 +347,7 @@ mod tests {
         close(&memory.newest().unwrap().data, &cut(&frames[2], 2, 1));
         close(&memory.remembered(1).unwrap().data, &cut(&frames[1], 2, 1));
         assert!((memory.patches_in_frame() - 192.0).abs() < 1e-3);
+        assert_eq!((memory.known(0), memory.known(3)), (Some(part(2, 1)), None));
         // Three columns to the right: those that come in are alike to nothing.
         memory.change_view(grid(9, 12), part(4, 1));
         let moved = memory.newest().unwrap();

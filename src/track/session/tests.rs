@@ -27,6 +27,7 @@ fn propagate() -> PropagateConfig {
         min_max: false,
         refine_radius: 0.0,
         refine_epsilon: 0.002,
+        zoom: 1.0,
         density: 1.0,
     }
 }

@@ -80,3 +80,99 @@ fn what_is_outside_of_the_part_cannot_be_tagged() {
         assert!(session.tag(&seed, None, TrackId(1), "nothing".into()).is_err(), "{seed:?}");
     }
 }
+
+/// What the model would be shown of the world: each patch is what lies at its middle.
+fn through(view: View, seq: u64, blocks: &[Block]) -> Features {
+    let whole = frame(seq, blocks);
+    let at = |from: f32, length: f32, i: usize, cells: usize| {
+        ((from + (i as f32 + 0.5) / cells as f32 * length) * cells as f32) as usize
+    };
+    let patches = (0..GRID.len()).map(|patch| {
+        let row = at(view.top, view.height, patch / GRID.cols, GRID.rows);
+        row * GRID.cols + at(view.left, view.width, patch % GRID.cols, GRID.cols)
+    });
+    let data = patches.flat_map(|patch| whole.row(patch).to_vec()).collect();
+    Features { view, ..Features::new(GRID, DIM, data) }
+}
+
+/// A session that may look at objects twice as large.
+fn zooming() -> Session {
+    Session::new(PropagateConfig { zoom: 2.0, ..propagate() }, track(), GRID, DIM)
+}
+
+/// Shows frames as the session wants to see them; what it wanted, and what it told of the first track.
+fn show(session: &mut Session, seqs: std::ops::Range<u64>, blocks: impl Fn(u64) -> Vec<Block>) -> Vec<(View, Track)> {
+    let step = |seq| {
+        let view = session.gaze();
+        let report = session.step(&meta(seq), &through(view, seq, &blocks(seq)));
+        (view, report.tracks[0].clone())
+    };
+    seqs.map(step).collect()
+}
+
+#[test]
+fn a_session_looks_where_its_object_goes_and_around_where_it_is_gone() {
+    let mut session = zooming();
+    assert_eq!(session.gaze(), View::WHOLE);
+    session.step(&meta(0), &frame(0, &[block(0)]));
+    session.tag(&pixels(6, 3), None, TrackId(1), "block".into()).unwrap();
+    let shown = show(&mut session, 1..34, |seq| vec![block(seq)]);
+    for (seq, (view, track)) in (1..).zip(&shown) {
+        let (_, row, col) = block(seq);
+        let truth = Mask::from_fn(SIZE.0, SIZE.1, |x, y| {
+            (col * 16..col * 16 + 48).contains(&(x as isize)) && (row * 16..row * 16 + 48).contains(&(y as isize))
+        });
+        let mask =
+            Mask::from_coco(track.mask.as_ref().unwrap_or_else(|| panic!("{seq}: nothing in {view:?}"))).unwrap();
+        assert!(mask.iou(&truth) > 0.75, "{seq}: {} through {view:?}", mask.iou(&truth));
+        assert!(seq < 3 || view.width < 0.6, "{seq}: {view:?}");
+    }
+    let views: Vec<View> = shown.iter().map(|(view, _)| *view).collect();
+    assert!(views[32].left > views[3].left + 0.3, "{views:?}");
+    let changes = views.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!((2..12).contains(&changes), "it does not follow each step: {changes}");
+    // Where it is gone, it may be anywhere.
+    let gone = show(&mut session, 34..50, |_| vec![]);
+    assert!(gone[8..].iter().all(|(view, track)| *view == View::WHOLE && track.mask.is_none()));
+    let back = show(&mut session, 50..70, |_| vec![(1, 2, 2)]);
+    assert!(back[19].1.mask.is_some() && back[19].0.width < 0.6 && back[19].0.left == 0.0, "{:?}", back[19]);
+}
+
+#[test]
+fn what_was_not_looked_at_is_tagged_on_the_next_frame_of_which_all_is() {
+    let mut session = zooming();
+    let blocks = [(1, 6, 3), (2, 11, 19)];
+    session.step(&meta(0), &frame(0, &blocks));
+    session.tag(&pixels(6, 3), None, TrackId(1), "one".into()).unwrap();
+    show(&mut session, 1..10, |_| blocks.to_vec());
+    let refused = session.tag(&pixels(11, 19), None, TrackId(2), "other".into());
+    assert_eq!(refused, Err(TagError::NotLookedAt { asked: 9 }));
+    let shown = show(&mut session, 10..11, |_| blocks.to_vec());
+    assert_eq!(shown[0].0, View::WHOLE);
+    // Of the frame before, a part is all that is known, whatever is looked at now.
+    assert_eq!(
+        session.tag(&pixels(11, 19), Some(9), TrackId(2), "other".into()),
+        Err(TagError::NotLookedAt { asked: 9 })
+    );
+    session.tag(&pixels(6, 3), Some(9), TrackId(3), "one again".into()).unwrap();
+    session.tag(&pixels(11, 19), None, TrackId(2), "other".into()).unwrap();
+    // Both are far apart: no part holds them.
+    let shown = show(&mut session, 11..20, |_| blocks.to_vec());
+    assert!(shown[8].0.area() > 0.8, "{:?}", shown[8].0);
+    let report = session.step(&meta(20), &through(session.gaze(), 20, &blocks));
+    let other = Mask::from_coco(report.tracks[2].mask.as_ref().unwrap()).unwrap();
+    let truth = Mask::from_fn(SIZE.0, SIZE.1, |x, y| (304..352).contains(&x) && (176..224).contains(&y));
+    assert!(other.iou(&truth) > 0.8, "{:?}", other.bounds());
+}
+
+#[test]
+fn where_a_known_object_may_come_all_is_looked_at() {
+    let mut session = zooming();
+    session.step(&meta(0), &frame(0, &[(1, 6, 3)]));
+    session.tag(&pixels(6, 3), None, TrackId(1), "one".into()).unwrap();
+    let shown = show(&mut session, 1..6, |_| vec![(1, 6, 3)]);
+    assert!(shown[4].0.width < 0.6);
+    let exemplars = session.keep(TrackId(1)).unwrap();
+    session.know(TrackId(9), "other".into(), &exemplars);
+    assert_eq!(session.gaze(), View::WHOLE);
+}

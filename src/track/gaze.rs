@@ -1,0 +1,136 @@
+//! Which part of the frame to look at next. One pass of a model has so many patches: an object gets more of them where less is looked
+//! at besides.
+
+use crate::types::{PatchGrid, View};
+
+/// What an object takes up of a side of the frame, and how far it goes on from one frame to the next, in shares of that side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Extent {
+    pub from: f32,
+    pub to: f32,
+    pub step: f32,
+}
+
+/// Objects, and where they will be by the time that the next part is chosen, fill so much of what is looked at.
+const FILL: f32 = 0.7;
+/// So many frames of their way are looked ahead.
+const AHEAD: f32 = 4.0;
+/// Parts are 1, 1.12, 1.12 * 1.12 times and so on smaller than the frame: features depend on scale, so it does not follow each breath.
+const STEP: f32 = 1.12;
+/// What is looked at grows where objects fill it by so much more than they should ...
+const TIGHT: f32 = 1.1;
+/// ... and moves where they are this near to its edge, as a share of it.
+const MARGIN: f32 = 0.1;
+
+/// The part to look at after `now`, on `grid`, for objects that take up such [across, down] of the frame, up to `zoom` times larger than
+/// in the whole. It moves by whole patches where its size stays, so that nothing is blurred.
+pub fn next(now: View, grid: PatchGrid, objects: &[[Extent; 2]], zoom: f32) -> View {
+    if objects.is_empty() || zoom <= 1.0 {
+        return View::WHOLE;
+    }
+    let spans: [(f32, f32); 2] = std::array::from_fn(|axis| {
+        let from = objects.iter().map(|o| o[axis].from + AHEAD * o[axis].step.min(0.0)).fold(1.0, f32::min);
+        let to = objects.iter().map(|o| o[axis].to + AHEAD * o[axis].step.max(0.0)).fold(0.0, f32::max);
+        (from.max(0.0), to.min(1.0))
+    });
+    let largest = spans.iter().map(|(from, to)| to - from).fold(0.0, f32::max);
+    let wanted = (FILL / largest.max(f32::MIN_POSITIVE)).clamp(1.0, zoom);
+    let is = 1.0 / now.width;
+    let scale = if (is / TIGHT..is * STEP * TIGHT).contains(&wanted) {
+        is
+    } else {
+        STEP.powf((wanted.ln() / STEP.ln() + 1e-3).floor())
+    };
+    if scale < STEP - 1e-3 {
+        return View::WHOLE;
+    }
+    let (length, stays) = (1.0 / scale, scale == is);
+    let side = |(from, to): (f32, f32), was: f32, cells: usize| {
+        let margin = MARGIN * length;
+        let clear = (from >= was + margin || was <= 0.0) && (to <= was + length - margin || was + length >= 1.0);
+        if stays && clear {
+            return was;
+        }
+        let wanted = ((from + to - length) / 2.0).clamp(0.0, 1.0 - length);
+        if !stays {
+            return wanted;
+        }
+        let patch = length / cells as f32;
+        was + (((wanted - was) / patch).round() * patch).clamp(-was, 1.0 - length - was)
+    };
+    let [left, top] = [side(spans[0], now.left, grid.cols), side(spans[1], now.top, grid.rows)];
+    View { left, top, width: length, height: length }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GRID: PatchGrid = PatchGrid { rows: 30, cols: 53, patch: 16 };
+
+    fn still(from: [f32; 2], to: [f32; 2]) -> [Extent; 2] {
+        std::array::from_fn(|axis| Extent { from: from[axis], to: to[axis], step: 0.0 })
+    }
+
+    #[test]
+    fn where_there_is_nothing_or_much_all_is_looked_at() {
+        assert_eq!(next(View::WHOLE, GRID, &[], 2.0), View::WHOLE);
+        let small = still([0.4, 0.4], [0.5, 0.5]);
+        assert_eq!(next(View::WHOLE, GRID, &[small], 1.0), View::WHOLE);
+        assert_eq!(next(View::WHOLE, GRID, &[still([0.1, 0.4], [0.9, 0.5])], 2.0), View::WHOLE);
+        assert_eq!(
+            next(View::WHOLE, GRID, &[small, still([0.0, 0.0], [0.1, 0.1]), still([0.9, 0.0], [1.0, 0.1])], 2.0),
+            View::WHOLE
+        );
+    }
+
+    #[test]
+    fn a_small_object_is_looked_at_as_large_as_is_allowed_and_no_part_is_left_for_a_trifle() {
+        let object = still([0.4, 0.4], [0.5, 0.5]);
+        let view = next(View::WHOLE, GRID, &[object], 2.0);
+        assert!((1.0 / view.width - 2.0).abs() < 0.25 && view.width == view.height, "{view:?}");
+        assert!(
+            (view.left + view.width / 2.0 - 0.45).abs() < 1e-3 && (view.top + view.height / 2.0 - 0.45).abs() < 1e-3
+        );
+        assert_eq!(next(view, GRID, &[object], 2.0), view);
+        let nearby = still([0.43, 0.38], [0.54, 0.49]);
+        assert_eq!(next(view, GRID, &[nearby], 2.0), view);
+    }
+
+    #[test]
+    fn it_is_where_an_object_goes() {
+        let mut object = still([0.4, 0.4], [0.5, 0.5]);
+        let view = next(View::WHOLE, GRID, &[object], 2.0);
+        object[0].step = 0.04;
+        let ahead = next(view, GRID, &[object], 2.0);
+        assert!(ahead.left > view.left && ahead.top == view.top && ahead.width == view.width, "{view:?} {ahead:?}");
+        let patches = (ahead.left - view.left) / ahead.width * GRID.cols as f32;
+        assert!((patches - patches.round()).abs() < 1e-2, "{patches}");
+    }
+
+    proptest! {
+        /// Whatever was looked at before and wherever objects are, they are in what is looked at next, which is in the frame.
+        #[test]
+        fn every_object_is_in_what_is_looked_at(
+            boxes in proptest::collection::vec([0.0f32..1.0, 0.0f32..1.0, 0.01f32..0.4, 0.01f32..0.4, -0.05f32..0.05, -0.05f32..0.05], 1..4),
+            zoom in 1.0f32..4.0, rounds in 1usize..6,
+        ) {
+            let mut view = View::WHOLE;
+            for round in 0..rounds {
+                let objects: Vec<[Extent; 2]> = boxes.iter().map(|b| std::array::from_fn(|axis| {
+                    let from = (b[axis] + round as f32 * b[4 + axis]).clamp(0.0, 0.95);
+                    Extent { from, to: (from + b[2 + axis]).min(1.0), step: b[4 + axis] }
+                })).collect();
+                view = next(view, GRID, &objects, zoom);
+                prop_assert!(view.width >= 1.0 / zoom - 1e-3 && view.width <= 1.0);
+                for (from, length, axis) in [(view.left, view.width, 0), (view.top, view.height, 1)] {
+                    prop_assert!(from >= -1e-5 && from + length <= 1.0 + 1e-5, "{view:?}");
+                    for object in &objects {
+                        prop_assert!(object[axis].from >= from - 1e-3 && object[axis].to <= from + length + 1e-3, "{object:?} in {view:?}");
+                    }
+                }
+            }
+        }
+    }
+}
