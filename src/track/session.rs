@@ -223,12 +223,11 @@ impl Session {
     /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen, or may come
     /// that is known.
     pub fn gaze(&self) -> View {
-        let (Some(meta), Some(before)) = (self.recent.back(), self.recent.iter().rev().nth(1)) else {
-            return View::WHOLE;
-        };
+        let Some(meta) = self.recent.back() else { return View::WHOLE };
         if self.looked_up > 0 || !self.known.is_empty() {
             return View::WHOLE;
         }
+        let before = self.recent.iter().rev().nth(1).unwrap_or(meta);
         let (frame, size) = (seconds(meta) - seconds(before), [meta.width, meta.height]);
         let extent = |object: &Object| -> Option<[Extent; 2]> {
             let is_seen = object.is_recognisable(&self.config) || !self.config.recover;
