@@ -44,7 +44,9 @@ pub fn next(now: View, grid: PatchGrid, objects: &[[Extent; 2]], zoom: f32) -> V
     if scale < STEP - 1e-3 {
         return View::WHOLE;
     }
-    let (length, stays) = (1.0 / scale, scale == is);
+    let stays = scale == is;
+    // Its size to the bit: another would have the memory resampled.
+    let length = if stays { now.width } else { 1.0 / scale };
     let side = |(from, to): (f32, f32), was: f32, cells: usize| {
         let margin = MARGIN * length;
         let clear = (from >= was + margin || was <= 0.0) && (to <= was + length - margin || was + length >= 1.0);

@@ -224,7 +224,8 @@ impl Session {
     /// that is known.
     pub fn gaze(&self) -> View {
         let Some(meta) = self.recent.back() else { return View::WHOLE };
-        if self.looked_up > 0 || !self.known.is_empty() {
+        let zoom = self.memory.config().zoom;
+        if zoom <= 1.0 || self.looked_up > 0 || !self.known.is_empty() {
             return View::WHOLE;
         }
         let before = self.recent.iter().rev().nth(1).unwrap_or(meta);
@@ -240,7 +241,7 @@ impl Session {
         };
         let extents: Option<Vec<[Extent; 2]>> = self.objects.iter().map(extent).collect();
         let Some(extents) = extents else { return View::WHOLE };
-        gaze::next(self.memory.view(), self.memory.grid(), &extents, self.memory.config().zoom)
+        gaze::next(self.memory.view(), self.memory.grid(), &extents, zoom)
     }
 
     /// Makes an object known: where it is not followed under that id, it becomes a track where it is seen.

@@ -45,10 +45,11 @@ impl Propagator {
     /// nothing but what was not looked at before are not counted.
     pub(super) fn mean_best(matches: &affinity::Matches) -> Option<f32> {
         let queries = matches.data.len() / matches.k.max(1);
-        let best = (0..queries).map(|query| matches.found(query).next().map(|best| best.cosine));
-        let best: Vec<f32> = best.collect::<Option<_>>()?;
-        let known: Vec<f32> = best.into_iter().filter(|cosine| *cosine != 0.0).collect();
-        (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
+        let (sum, known) = (0..queries).try_fold((0.0, 0usize), |(sum, known), query| {
+            let cosine = matches.found(query).next()?.cosine;
+            Some((sum + cosine, known + usize::from(cosine != 0.0)))
+        })?;
+        (known > 0).then(|| sum / known as f32)
     }
 }
 
