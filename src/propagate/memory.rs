@@ -7,6 +7,7 @@
 //! another: they meet only in the arg-max.
 
 mod recognise;
+mod resample;
 mod scene;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod view;
 
 use std::collections::VecDeque;
 use std::iter;
+use std::ops::Deref;
 
 use super::PropagateConfig;
 #[cfg(test)]
@@ -21,6 +23,7 @@ use super::Window;
 use super::affinity::{self, Kernel, Keys, Match, Matches, Reach, Tiles};
 use super::exemplars::ExemplarKeys;
 use crate::types::{Features, LabelField, PatchGrid, View};
+use view::Placed;
 
 /// Names an object within one [`Propagator`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,19 +36,15 @@ type Plane = Vec<f32>;
 struct MemoryFrame {
     /// Counts the steps.
     id: u64,
-    keys: Keys,
-    /// The part of the frame that is known of it.
-    known: View,
+    keys: Placed<Keys>,
 }
 
 /// An object's labels in the memory.
 struct Object {
     key: ObjectKey,
-    reference: Plane,
-    /// The reference's labels on the patches that the object was tagged on, where the memory's are others now.
-    tagged: Option<Plane>,
+    reference: Placed<Plane>,
     /// Labels in each of the newest context frames, the newest last; frames from before the object have none.
-    context: VecDeque<Plane>,
+    context: VecDeque<Placed<Plane>>,
     /// What it is known by wherever it is.
     exemplars: ExemplarKeys,
 }
@@ -54,11 +53,7 @@ struct Object {
 struct Cohort {
     /// The step of the reference frame.
     since: u64,
-    reference: Keys,
-    /// The reference frame on the patches that its objects were tagged on, where the memory's are others now.
-    tagged: Option<Keys>,
-    /// The part of the frame that those lie on.
-    home: View,
+    reference: Placed<Keys>,
     objects: Vec<Object>,
 }
 
@@ -71,8 +66,6 @@ pub struct Propagator {
     view: View,
     dim: usize,
     steps: u64,
-    /// The newest frame; it joins the context when the next one comes.
-    newest: Option<Features>,
     /// Oldest first.
     context: VecDeque<MemoryFrame>,
     /// Oldest first.
@@ -80,7 +73,7 @@ pub struct Propagator {
     /// See [`Propagator::continuity`].
     continuity: Option<f32>,
     /// See [`Propagator::remember_scene`].
-    scene: Option<Keys>,
+    scene: Option<Placed<Keys>>,
     scratch: Scratch,
 }
 
@@ -129,7 +122,6 @@ impl Propagator {
             view: View::WHOLE,
             dim,
             steps: 0,
-            newest: None,
             context: VecDeque::new(),
             cohorts: Vec::new(),
             continuity: None,
@@ -151,11 +143,6 @@ impl Propagator {
         self.grid
     }
 
-    /// The newest frame's embeddings.
-    pub fn newest(&self) -> Option<&Features> {
-        self.newest.as_ref()
-    }
-
     /// Carries every object's labels over to the next frame.
     ///
     /// # Panics
@@ -167,10 +154,6 @@ impl Propagator {
         keys.pack(features);
         self.follow(&keys);
         self.remember(keys);
-        match &mut self.newest {
-            Some(newest) => newest.data.copy_from_slice(&features.data),
-            none => *none = Some(features.without_picture()),
-        }
     }
 
     /// How many frames before the newest one are still remembered, so that objects can be added there.
@@ -181,13 +164,13 @@ impl Propagator {
     /// The embeddings of the frame `back` frames before the newest one.
     pub fn remembered(&self, back: usize) -> Option<Features> {
         let index = self.context.len().checked_sub(back + 1)?;
-        Some(Features { view: self.view, ..self.context[index].keys.features().clone() })
+        Some(self.context[index].keys.features().clone())
     }
 
     /// The part of the frame `back` frames before the newest one that is known of it.
     pub fn known(&self, back: usize) -> Option<View> {
         let index = self.context.len().checked_sub(back + 1)?;
-        Some(self.context[index].known)
+        Some(self.context[index].keys.known())
     }
 
     /// Takes up an object whose labels in the frame `back` frames before the newest one are `labels`,
@@ -206,17 +189,18 @@ impl Propagator {
     fn insert(&mut self, key: ObjectKey, labels: Plane, index: usize, exemplars: ExemplarKeys) {
         self.remove(key);
         let since = self.context[index].id;
-        let mut object = Object { key, reference: labels, tagged: None, context: VecDeque::new(), exemplars };
+        let here = self.patches();
+        let reference = Placed::new(here, labels);
+        let mut object = Object { key, reference, context: VecDeque::new(), exemplars };
         for newer in index + 1..self.context.len() {
             let plane = self.catch_up(&object, index, newer);
-            object.context.push_back(plane);
+            object.context.push_back(Placed::new(here, plane));
         }
         match self.cohorts.binary_search_by_key(&since, |cohort| cohort.since) {
             Ok(at) => self.cohorts[at].objects.push(object),
             Err(at) => {
-                let reference = self.context[index].keys.clone();
-                self.cohorts
-                    .insert(at, Cohort { since, reference, tagged: None, home: self.view, objects: vec![object] });
+                let reference = Placed::new(here, Keys::clone(&self.context[index].keys));
+                self.cohorts.insert(at, Cohort { since, reference, objects: vec![object] });
             }
         }
     }
@@ -248,11 +232,11 @@ impl Propagator {
         let between = newer - (index + 1);
         let used = between.min(self.config.context_frames);
         let planes: Vec<&Plane> =
-            std::iter::once(&object.reference).chain(object.context.range(between - used..)).collect();
+            iter::once(&object.reference).chain(object.context.range(between - used..)).map(Deref::deref).collect();
         let frames: Vec<(u32, &Keys)> = std::iter::once(index)
             .chain(newer - used..newer)
             .enumerate()
-            .map(|(i, frame)| (i as u32, &self.context[frame].keys))
+            .map(|(i, frame)| (i as u32, &*self.context[frame].keys))
             .collect();
         let (queries, mut tiles) = (&self.context[newer].keys, Tiles::default());
         tiles.pack(queries, None);
@@ -279,7 +263,6 @@ impl Propagator {
     pub fn clear(&mut self) {
         self.cohorts.clear();
         self.context.clear();
-        self.newest = None;
         self.continuity = None;
         self.scene = None;
     }
@@ -287,13 +270,17 @@ impl Propagator {
     /// An object's labels in the newest frame, (rows * cols).
     pub fn labels(&self, key: ObjectKey) -> Option<&[f32]> {
         let (cohort, object) = self.find(key)?;
-        if cohort.since == self.steps { Some(&object.reference) } else { object.context.back().map(Vec::as_slice) }
+        if cohort.since == self.steps {
+            Some(&object.reference)
+        } else {
+            object.context.back().map(|plane| plane.as_slice())
+        }
     }
 
     /// Says that an object is nowhere to be seen in any context frame: only its reference is left.
     pub fn forget_context(&mut self, key: ObjectKey) {
         if let Some(object) = self.find_mut(key) {
-            object.context.iter_mut().for_each(|plane| plane.fill(0.0));
+            object.context.iter_mut().for_each(|plane| plane.set(vec![0.0; plane.len()]));
         }
     }
 
@@ -302,9 +289,9 @@ impl Propagator {
         let reference_is_newest = self.find(key).is_some_and(|(cohort, _)| cohort.since == self.steps);
         if let Some(object) = self.find_mut(key) {
             if reference_is_newest {
-                object.reference.copy_from_slice(labels);
+                object.reference.set(labels.to_vec());
             } else if let Some(plane) = object.context.back_mut() {
-                plane.copy_from_slice(labels);
+                plane.set(labels.to_vec());
             }
         }
     }
@@ -319,7 +306,7 @@ impl Propagator {
         let first = self.context.len() - object.context.len();
         let planes: Vec<Plane> = (first..first + before).map(|frame| self.trace_back(labels, frame)).collect();
         if let Some(object) = self.find_mut(key) {
-            object.context.iter_mut().zip(planes).for_each(|(old, new)| *old = new);
+            object.context.iter_mut().zip(planes).for_each(|(old, new)| old.set(new));
         }
     }
 
@@ -327,7 +314,7 @@ impl Propagator {
     /// out of reach of the object, or not among what is most like it, gets no label.
     fn trace_back(&self, labels: &[f32], index: usize) -> Plane {
         let reach = Reach { radius: self.config.radius, window: self.config.window };
-        let (newest, frame) = (&self.context[self.context.len() - 1].keys, &self.context[index].keys);
+        let (newest, frame): (&Keys, &Keys) = (&self.context[self.context.len() - 1].keys, &self.context[index].keys);
         let (mut within_reach, mut wanted) = (vec![false; self.grid.len()], vec![false; self.grid.len()]);
         let labelled: Vec<bool> = labels.iter().map(|label| *label > 0.0).collect();
         mark_within_reach(&labelled, self.grid, reach, &mut within_reach);
@@ -379,7 +366,7 @@ impl Propagator {
         let mut runs: Vec<(usize, Vec<(u32, &Keys)>)> = Vec::new();
         for frame in self.context.iter().take(self.config.context_frames).rev() {
             let users = self.cohorts.partition_point(|cohort| cohort.since < frame.id);
-            let numbered = (frame.id as u32, &frame.keys);
+            let numbered = (frame.id as u32, &*frame.keys);
             match runs.last_mut() {
                 _ if users == 0 => break,
                 Some((same, frames)) if *same == users => frames.push(numbered),
@@ -431,7 +418,7 @@ impl Propagator {
         for object in &cohort.objects {
             for (marks, plane) in labelled.chunks_exact_mut(n).zip(iter::once(&object.reference).chain(&object.context))
             {
-                marks.iter_mut().zip(plane).for_each(|(mark, label)| *mark |= *label > 0.0);
+                marks.iter_mut().zip(plane.iter()).for_each(|(mark, label)| *mark |= *label > 0.0);
             }
         }
         let first_id = self.first_id(cohort);
@@ -471,6 +458,7 @@ impl Propagator {
                 weight: *weight,
             }));
         }
+        let here = self.patches();
         for object in &mut self.cohorts[index].objects {
             let mut plane = planes.pop().unwrap_or_default();
             plane.clear();
@@ -479,23 +467,23 @@ impl Propagator {
                 let labels = share.age.map_or(&object.reference, |age| &object.context[age as usize]);
                 plane[share.to as usize] += share.weight * labels[share.from as usize];
             }
-            object.context.push_back(plane);
+            object.context.push_back(Placed::new(here, plane));
         }
     }
 
     /// Puts a frame, whose labels were just gathered, into the context, and lets the oldest one go.
     fn remember(&mut self, keys: Keys) {
         self.steps += 1;
-        self.context.push_back(MemoryFrame { id: self.steps, keys, known: self.view });
+        self.context.push_back(MemoryFrame { id: self.steps, keys: Placed::new(self.patches(), keys) });
         while self.context.len() > self.config.context_frames.max(1) {
             if let Some(frame) = self.context.pop_front() {
-                self.scratch.keys.push(frame.keys);
+                self.scratch.keys.push(frame.keys.into_inner());
             }
         }
         let kept = self.context.len();
         for object in self.cohorts.iter_mut().flat_map(|cohort| &mut cohort.objects) {
             while object.context.len() > kept {
-                self.scratch.planes.extend(object.context.pop_front());
+                self.scratch.planes.extend(object.context.pop_front().map(Placed::into_inner));
             }
         }
         // Enough to go round; what many objects left behind is freed.

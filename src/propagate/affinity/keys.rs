@@ -42,7 +42,7 @@ impl Keys {
 
     /// Takes the embeddings of another frame, into the memory of the old ones.
     pub fn pack(&mut self, features: &Features) {
-        self.features.grid = features.grid;
+        (self.features.grid, self.features.view) = (features.grid, features.view);
         self.features.dim = features.dim;
         self.features.data.clone_from(&features.data);
         self.round();

@@ -2,8 +2,8 @@
 //! frame.
 //!
 //! Embeddings and labels are resampled, so that every object is followed on. What was not looked at before has no embedding, which
-//! is alike to nothing. The frame in which an object was tagged is kept as it was, too, and each change begins from it: however
-//! often the size changes, a reference is blurred once at most, and not at all on the grid of the tag.
+//! is alike to nothing. Every frame is kept as it came, too, and each change begins from that: however often the size changes, it is
+//! blurred once at most, and not at all on the patches that it came on.
 //!
 //! Where a part of the frame is looked at, so is a part of the frame of the tag: that in which the object has the place that it has
 //! now. Else it would be left behind, out of sight.
@@ -12,52 +12,115 @@
 //! way down, and worse on the way up, since the frames before it are lost (mean IoU on four sequences of DAVIS 0.73
 //! against 0.80). To have the labels at the change for a new reference loses the objects.
 
-use super::{Cohort, Keys, Plane, Propagator};
-use crate::types::{Features, PatchGrid, View};
+use std::ops::Deref;
 
-/// Where in a frame an object is, in shares of its sides, is told by labels of at least this.
-const SURE: f32 = 0.3;
-/// Places that are so near to one another, in patches, are the same.
-const SAME: f32 = 0.01;
+use super::resample::{Patches, Resampling, SAME};
+use super::{Cohort, Keys, Plane, Propagator};
+use crate::types::{PatchGrid, View};
+
+/// What can be carried over to other patches.
+pub(super) trait Resample {
+    fn resampled(&self, resampling: &Resampling) -> Self;
+}
+
+impl Resample for Keys {
+    fn resampled(&self, resampling: &Resampling) -> Keys {
+        Keys::new(&resampling.features(self.features()))
+    }
+}
+
+impl Resample for Plane {
+    fn resampled(&self, resampling: &Resampling) -> Plane {
+        resampling.labels(self)
+    }
+}
+
+/// What lies on patches, and how it was on those that it came on, where they were others.
+#[derive(Clone)]
+pub(super) struct Placed<T> {
+    on: Patches,
+    now: T,
+    came: Option<(Patches, T)>,
+}
+
+impl<T: Resample> Placed<T> {
+    pub(super) fn new(on: Patches, now: T) -> Placed<T> {
+        Placed { on, now, came: None }
+    }
+
+    /// Says what it is on its patches.
+    pub(super) fn set(&mut self, now: T) {
+        (self.now, self.came) = (now, None);
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.now
+    }
+
+    /// The part of the frame that is known of it.
+    pub(super) fn known(&self) -> View {
+        self.home().view.intersection(&self.on.view)
+    }
+
+    /// The patches that it came on.
+    fn home(&self) -> Patches {
+        self.came.as_ref().map_or(self.on, |(home, _)| *home)
+    }
+
+    /// What it was on those.
+    fn at_home(&self) -> &T {
+        self.came.as_ref().map_or(&self.now, |(_, came)| came)
+    }
+
+    /// Carries it over to other patches.
+    fn put(&mut self, to: Patches) {
+        if to == self.on {
+            return;
+        }
+        let home = self.home();
+        if to == home {
+            self.now = self.came.take().expect("it came on other patches").1;
+        } else {
+            let now = self.at_home().resampled(&Resampling::new(home, to));
+            let before = std::mem::replace(&mut self.now, now);
+            self.came = self.came.take().or(Some((home, before)));
+        }
+        self.on = to;
+    }
+}
+
+impl<T> Deref for Placed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.now
+    }
+}
 
 impl Propagator {
     /// Goes over to another grid, and to another part of the frame. Objects keep their keys, and their labels stay where they are in
-    /// the picture; what of them lies outside is forgotten, but for the frame of the tag.
+    /// the picture; what of them lies outside is out of sight until it is looked at again.
     pub fn change_view(&mut self, grid: PatchGrid, view: View) {
-        let (from, to) = (Patches { grid: self.grid, view: self.view }, Patches { grid, view });
+        let (from, to) = (self.patches(), Patches { grid, view });
         if from == to {
             return;
         }
-        let resampling = Resampling::new(from, to);
-        for frame in &mut self.context {
-            frame.keys.pack(&resampling.features(frame.keys.features()));
-            frame.known = frame.known.intersection(&view);
-        }
-        self.newest = self.newest.take().map(|newest| resampling.features(&newest));
-        self.scene = self.scene.take().map(|scene| Keys::new(&resampling.features(scene.features())));
+        self.context.iter_mut().for_each(|frame| frame.keys.put(to));
+        self.scene.iter_mut().for_each(|scene| scene.put(to));
         for cohort in &mut self.cohorts {
             let place = cohort.place(from, to);
-            let tagged = cohort.tagged.take().unwrap_or_else(|| cohort.reference.clone());
-            let home = Patches { grid: tagged.grid(), view: cohort.home };
-            let from_home = Resampling::new(home, place);
+            cohort.reference.put(place);
             for object in &mut cohort.objects {
-                let labels = object.tagged.take().unwrap_or_else(|| std::mem::take(&mut object.reference));
-                object.context.iter_mut().for_each(|plane| *plane = resampling.labels(plane));
-                if home == place {
-                    object.reference = labels;
-                } else {
-                    object.reference = from_home.labels(&labels);
-                    object.tagged = Some(labels);
-                }
-            }
-            if home == place {
-                cohort.reference = tagged;
-            } else {
-                cohort.reference = Keys::new(&from_home.features(tagged.features()));
-                cohort.tagged = Some(tagged);
+                object.reference.put(place);
+                object.context.iter_mut().for_each(|plane| plane.put(to));
             }
         }
         (self.grid, self.view) = (grid, view);
+    }
+
+    /// What is looked at.
+    pub(super) fn patches(&self) -> Patches {
+        Patches { grid: self.grid, view: self.view }
     }
 
     /// The part of the frame that is looked at.
@@ -78,9 +141,9 @@ impl Cohort {
         if to.view == View::WHOLE {
             return to;
         }
-        let home = Patches { grid: self.tagged.as_ref().unwrap_or(&self.reference).grid(), view: self.home };
-        let was = home.centre(self.objects.iter().map(|object| object.tagged.as_ref().unwrap_or(&object.reference)));
-        let is = from.centre(self.objects.iter().filter_map(|object| object.context.back()));
+        let home = self.reference.home();
+        let was = home.centre(self.objects.iter().map(|object| object.reference.at_home()));
+        let is = from.centre(self.objects.iter().filter_map(|object| object.context.back().map(Deref::deref)));
         let (Some(was), Some(is)) = (was, is) else { return to };
         let [left, top] = std::array::from_fn(|axis| {
             let (home, place) = (home.side(axis), to.side(axis));
@@ -94,141 +157,16 @@ impl Cohort {
     }
 }
 
-/// Patches of a part of a frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Patches {
-    grid: PatchGrid,
-    view: View,
-}
-
-/// Cells that divide a part of a frame's side.
-#[derive(Clone, Copy, Debug)]
-struct Side {
-    cells: usize,
-    /// A share of the frame's side, as is `length`.
-    from: f32,
-    length: f32,
-}
-
-impl Patches {
-    /// Its width, axis 0, or its height.
-    fn side(&self, axis: usize) -> Side {
-        let Patches { grid, view } = *self;
-        match axis {
-            0 => Side { cells: grid.cols, from: view.left, length: view.width },
-            _ => Side { cells: grid.rows, from: view.top, length: view.height },
-        }
-    }
-
-    /// The middle of labels, [across, down] in shares of the frame's sides; `None` where there is none that is sure.
-    fn centre<'p>(&self, planes: impl Iterator<Item = &'p Plane>) -> Option<[f32; 2]> {
-        let [mut mass, mut across, mut down] = [0.0; 3];
-        for plane in planes {
-            for (patch, label) in plane.iter().enumerate().filter(|(_, label)| **label >= SURE) {
-                mass += label;
-                across += label * ((patch % self.grid.cols) as f32 + 0.5);
-                down += label * ((patch / self.grid.cols) as f32 + 0.5);
-            }
-        }
-        let [x, y] = [self.side(0), self.side(1)];
-        let share = |side: Side, sum: f32| side.from + sum / mass * side.length / side.cells as f32;
-        (mass > 0.0).then(|| [share(x, across), share(y, down)])
-    }
-}
-
-/// How values of some patches become values of others.
-struct Resampling {
-    from: Patches,
-    to: Patches,
-    down: Vec<Parts>,
-    across: Vec<Parts>,
-}
-
-/// The cells along a side that make up one of the others, and by how much; the parts sum to 1, or to less where a cell lies partly
-/// outside.
-type Parts = Vec<(usize, f32)>;
-
-impl Resampling {
-    fn new(from: Patches, to: Patches) -> Resampling {
-        let [across, down] = [0, 1].map(|axis| parts(from.side(axis), to.side(axis)));
-        Resampling { from, to, down, across }
-    }
-
-    /// Embeddings, normalised again.
-    fn features(&self, from: &Features) -> Features {
-        let mut to = Features { view: self.to.view, ..Features::zeros(self.to.grid, from.dim) };
-        self.values(&from.data, from.dim, &mut to.data);
-        to.normalise();
-        to
-    }
-
-    /// One object's labels, (rows * cols).
-    fn labels(&self, from: &[f32]) -> Plane {
-        let mut to = vec![0.0; self.to.grid.len()];
-        self.values(from, 1, &mut to);
-        to
-    }
-
-    /// (rows * cols, dim) to the same of the others. `to` is all zeros.
-    fn values(&self, from: &[f32], dim: usize, to: &mut [f32]) {
-        for (row, above) in self.down.iter().enumerate() {
-            for (col, beside) in self.across.iter().enumerate() {
-                let out = &mut to[(row * self.to.grid.cols + col) * dim..][..dim];
-                for (y, v) in above {
-                    for (x, u) in beside {
-                        let patch = &from[(y * self.from.grid.cols + x) * dim..][..dim];
-                        out.iter_mut().zip(patch).for_each(|(out, value)| *out += v * u * value);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What the cells of `to` are made up of, of those of `from`. Larger cells are means of what they cover, so that nothing small falls
-/// between them; smaller ones are interpolated linearly between centres.
-fn parts(from: Side, to: Side) -> Vec<Parts> {
-    let cells = from.cells as f32;
-    // In cells of `from`: where the first begins, and how long each is.
-    let (mut first, mut length) =
-        ((to.from - from.from) / from.length * cells, to.length / from.length * cells / to.cells as f32);
-    if (length - 1.0).abs() * cells <= SAME && (first - first.round()).abs() <= SAME {
-        // The same cells, so many further on: not to be blurred by what floats lose.
-        (first, length) = (first.round(), 1.0);
-    }
-    let cell = |i: usize| -> Parts {
-        if length > 1.0 {
-            let (start, end) = (first + i as f32 * length, first + (i + 1) as f32 * length);
-            let (inside, last) = (start.clamp(0.0, cells), end.clamp(0.0, cells).ceil() as usize);
-            let part = |j: usize| (j, (end.min(j as f32 + 1.0) - start.max(j as f32)).max(0.0) / length);
-            return (inside as usize..last).map(part).collect();
-        }
-        let centre = first + (i as f32 + 0.5) * length - 0.5;
-        if centre < -0.5 || centre > cells - 0.5 {
-            return Parts::new();
-        }
-        let centre = centre.clamp(0.0, cells - 1.0);
-        let (left, part) = (centre as usize, centre.fract());
-        let right = (part > 0.0).then_some((left + 1, part));
-        std::iter::once((left, 1.0 - part)).chain(right).collect()
-    };
-    (0..to.cells).map(cell).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::ObjectKey;
     use super::super::affinity::tests::random_features;
     use super::*;
     use crate::propagate::{PropagateConfig, SeedRule, Window};
-    use proptest::prelude::*;
+    use crate::types::Features;
 
     fn grid(rows: usize, cols: usize) -> PatchGrid {
         PatchGrid { rows, cols, patch: 16 }
-    }
-
-    fn whole(grid: PatchGrid) -> Patches {
-        Patches { grid, view: View::WHOLE }
     }
 
     fn memory(grid: PatchGrid) -> Propagator {
@@ -248,56 +186,6 @@ mod tests {
         Propagator::new(config, grid, 8)
     }
 
-    proptest! {
-        /// A cell's parts are a mean, and their middle is the cell's own, but for what lies beyond the outermost centres.
-        #[test]
-        fn what_makes_up_a_cell_lies_around_it(from in 1usize..60, to in 1usize..60) {
-            let all = |cells: usize| Side { cells, from: 0.0, length: 1.0 };
-            let cells = parts(all(from), all(to));
-            prop_assert_eq!(cells.len(), to);
-            for (i, parts) in cells.iter().enumerate() {
-                prop_assert!(parts.iter().all(|(j, part)| *j < from && *part >= -1e-5), "{parts:?}");
-                prop_assert!((parts.iter().map(|(_, part)| part).sum::<f32>() - 1.0).abs() < 1e-4, "{parts:?}");
-                let middle: f32 = parts.iter().map(|(j, part)| (*j as f32 + 0.5) * part).sum();
-                let expected = ((i as f32 + 0.5) * from as f32 / to as f32).clamp(0.5, from as f32 - 0.5);
-                // A mean over whole and cut cells has its middle half a cell off at most.
-                let off = if to < from { 0.5 } else { 1e-3 };
-                prop_assert!((middle - expected).abs() <= off, "cell {i}: {middle} for {expected}");
-            }
-        }
-
-        /// Labels keep their share of the picture when there are fewer patches.
-        #[test]
-        fn fewer_patches_keep_an_object_s_area(rows in 1usize..20, cols in 1usize..20, fewer in 1usize..20, seed: u64) {
-            let (from, to) = (grid(rows, cols), grid(rows.min(fewer), cols.min(fewer)));
-            let labels: Vec<f32> = (0..from.len() as u64).map(|i| (i.wrapping_mul(seed | 1) % 8) as f32 / 8.0).collect();
-            let resampled = Resampling::new(whole(from), whole(to)).labels(&labels);
-            let share = |labels: &[f32]| labels.iter().sum::<f32>() / labels.len() as f32;
-            let (before, after) = (share(&labels), share(&resampled));
-            prop_assert!(from.len() == to.len() || (before - after).abs() < 1e-3, "{before} became {after}");
-        }
-    }
-
-    #[test]
-    fn embeddings_are_normalised_and_stay_in_their_place() {
-        let from = random_features(grid(4, 6), 8, 1);
-        let halved = Resampling::new(whole(from.grid), whole(grid(2, 3))).features(&from);
-        let mut expected = Features::zeros(grid(2, 3), 8);
-        for patch in 0..6 {
-            let (row, col) = (patch / 3 * 2, patch % 3 * 2);
-            for d in 0..8 {
-                let of = |y: usize, x: usize| from.row((row + y) * 6 + col + x)[d];
-                expected.data[patch * 8 + d] = of(0, 0) + of(0, 1) + of(1, 0) + of(1, 1);
-            }
-        }
-        expected.normalise();
-        for (value, expected) in halved.data.iter().zip(&expected.data) {
-            assert!((value - expected).abs() < 1e-5, "{value} for {expected}");
-        }
-        let same = Resampling::new(whole(from.grid), whole(from.grid)).features(&from);
-        assert!(same.data.iter().zip(&from.data).all(|(a, b)| (a - b).abs() < 1e-6));
-    }
-
     #[test]
     fn the_frame_of_the_tag_comes_back_to_the_bit() {
         let home = grid(6, 8);
@@ -310,7 +198,7 @@ mod tests {
         let reference = cohort.reference.features().clone();
         for to in [grid(3, 4), grid(5, 7), grid(9, 12), home] {
             memory.change_view(to, View::WHOLE);
-            assert_eq!((memory.grid(), memory.newest().unwrap().grid), (to, to));
+            assert_eq!((memory.grid(), memory.remembered(0).unwrap().grid), (to, to));
             assert_eq!(memory.remembered(1).unwrap().grid, to);
             assert_eq!(memory.labels(ObjectKey(1)).unwrap().len(), to.len());
             // It goes on with frames and objects of the grid that it has now.
@@ -319,8 +207,7 @@ mod tests {
             assert_eq!(memory.look_everywhere(memory.exemplars(ObjectKey(1)).unwrap()).unwrap().len(), to.len());
         }
         let (cohort, object) = memory.find(ObjectKey(1)).unwrap();
-        assert!(cohort.tagged.is_none() && object.tagged.is_none());
-        assert_eq!((cohort.reference.features().clone(), &object.reference), (reference, &labels));
+        assert_eq!((cohort.reference.features().clone(), &*object.reference), (reference, &labels));
     }
 
     /// A part of a 12x16 grid, three quarters of it along each side, from this column and row on.
@@ -337,25 +224,35 @@ mod tests {
     #[test]
     fn a_part_of_the_frame_keeps_its_patches_to_the_bit_and_knows_nothing_of_what_was_outside() {
         let home = grid(12, 16);
-        let frames: Vec<Features> = (0..3).map(|seed| random_features(home, 8, seed)).collect();
+        let frames: Vec<Features> = (0..4).map(|seed| random_features(home, 8, seed)).collect();
         let mut memory = memory(home);
-        frames.iter().for_each(|frame| memory.step(frame));
+        frames[..3].iter().for_each(|frame| memory.step(frame));
         memory.change_view(grid(9, 12), part(2, 1));
-        assert_eq!((memory.view(), memory.newest().unwrap().view), (part(2, 1), part(2, 1)));
+        assert_eq!((memory.view(), memory.remembered(0).unwrap().view), (part(2, 1), part(2, 1)));
         assert_eq!(memory.remembered(1).unwrap().view, part(2, 1));
         let close = |a: &[f32], b: &[f32]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6));
-        close(&memory.newest().unwrap().data, &cut(&frames[2], 2, 1));
+        close(&memory.remembered(0).unwrap().data, &cut(&frames[2], 2, 1));
         close(&memory.remembered(1).unwrap().data, &cut(&frames[1], 2, 1));
         assert!((memory.patches_in_frame() - 192.0).abs() < 1e-3);
         assert_eq!((memory.known(0), memory.known(3)), (Some(part(2, 1)), None));
-        // Three columns to the right: those that come in are alike to nothing.
+        // Two columns to the right: of a frame of which no more was looked at, those that come in are alike to nothing.
+        let seen = Features { view: part(2, 1), ..Features::new(grid(9, 12), 8, cut(&frames[3], 2, 1)) };
+        memory.step(&seen);
         memory.change_view(grid(9, 12), part(4, 1));
-        let moved = memory.newest().unwrap();
-        let known = cut(&frames[2], 4, 1);
+        let moved = memory.remembered(0).unwrap();
+        let known = cut(&frames[3], 4, 1);
         for patch in 0..moved.grid.len() {
             let expected = if patch % 12 < 10 { &known[patch * 8..][..8] } else { &[0.0; 8] };
             close(moved.row(patch), expected);
         }
+        close(&memory.remembered(1).unwrap().data, &cut(&frames[2], 4, 1));
+        // Back where it was looked at, and however it went to and fro between, it is what it was.
+        memory.change_view(home, View::WHOLE);
+        memory.change_view(grid(5, 7), part(1, 2));
+        memory.change_view(grid(9, 12), part(2, 1));
+        assert_eq!(memory.remembered(0).unwrap(), seen);
+        memory.change_view(home, View::WHOLE);
+        assert_eq!(memory.remembered(1).unwrap(), frames[2].without_picture());
     }
 
     #[test]
@@ -386,7 +283,7 @@ mod tests {
         // On the way back it is what it was.
         memory.change_view(home, View::WHOLE);
         let (cohort, object) = memory.find(ObjectKey(1)).unwrap();
-        assert_eq!((cohort.reference.features().clone(), object.reference.clone()), (frame.without_picture(), at(2)));
+        assert_eq!((cohort.reference.features().clone(), &*object.reference), (frame.without_picture(), &at(2)));
         assert_eq!(memory.labels(ObjectKey(1)).unwrap(), at(7), "nothing of it was outside");
     }
 }
