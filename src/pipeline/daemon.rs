@@ -282,18 +282,7 @@ impl Daemon {
         }
         let id = self.give_id()?;
         let name = name.unwrap_or_else(|| format!("object-{id}"));
-        let (mut seq, until) = (seq, Instant::now() + COMMAND_PATIENCE);
-        let answer = loop {
-            let (seed, name) = (seed.clone(), name.clone());
-            match self.try_begin(camera, move |session| session.tag(&seed, seq, id, name))? {
-                // All of the next frames is looked at: what is there then is tagged.
-                Err(TagError::NotLookedAt { .. }) if Instant::now() < until => {
-                    seq = None;
-                    thread::sleep(Duration::from_millis(10));
-                }
-                begun => break tagged(camera, begun)?,
-            }
-        };
+        let answer = self.begin(camera, seq, move |session, seq| session.tag(&seed, seq, id, name.clone()))?;
         if save {
             self.save(id, None)?;
         }
@@ -322,26 +311,29 @@ impl Daemon {
         Err(CommandError::new(ErrorCode::TrackUnknown, message))
     }
 
-    /// Lets `begin` make a track in the newest frame of a camera.
+    /// Lets `begin` make a track in frame `seq` of a camera, or in the newest; where it wants more of the frame than was looked at, in
+    /// the next one of which all is.
     pub(super) fn begin(
         &self,
         camera: &Camera,
-        begin: impl FnOnce(&mut Session) -> Result<Track, TagError> + Send + 'static,
+        mut seq: Option<u64>,
+        begin: impl Fn(&mut Session, Option<u64>) -> Result<Track, TagError> + Clone + Send + 'static,
     ) -> Result<Answer, CommandError> {
-        tagged(camera, self.try_begin(camera, begin)?)
-    }
-
-    /// The number of the newest frame, and the track that `begin` made in it.
-    fn try_begin(
-        &self,
-        camera: &Camera,
-        begin: impl FnOnce(&mut Session) -> Result<Track, TagError> + Send + 'static,
-    ) -> Result<Result<(u64, Track), TagError>, CommandError> {
-        self.visit(camera, move |tracker| {
-            let track = begin(&mut tracker.session)?;
-            let seq = tracker.report.as_ref().map_or(0, |report| report.seq);
-            Ok((seq, track))
-        })
+        let until = Instant::now() + COMMAND_PATIENCE;
+        loop {
+            let begin = begin.clone();
+            let visit = move |tracker: &mut Tracker| {
+                let track = begin(&mut tracker.session, seq)?;
+                Ok((tracker.report.as_ref().map_or(0, |report| report.seq), track))
+            };
+            match self.visit(camera, visit)? {
+                Err(TagError::NotLookedAt { .. }) if Instant::now() < until => {
+                    seq = None;
+                    thread::sleep(Duration::from_millis(10));
+                }
+                begun => return tagged(camera, begun),
+            }
+        }
     }
 
     pub(super) fn camera_with_frames(&self, name: Option<&str>) -> Result<&Camera, CommandError> {

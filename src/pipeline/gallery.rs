@@ -24,7 +24,7 @@ impl Daemon {
             Some(id) => id,
             None => self.assign(&name, &camera.name)?,
         };
-        self.begin(camera, move |session| session.recognise(id, name, &exemplars))
+        self.begin(camera, None, move |session, _| session.recognise(id, name.clone(), &exemplars))
     }
 
     pub(super) fn gallery(&self) -> MutexGuard<'_, Gallery> {

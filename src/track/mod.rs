@@ -1,7 +1,6 @@
 //! Tracks: identities and their life cycle, from label fields.
 
 mod evidence;
-mod gaze;
 mod life;
 mod lookalikes;
 pub mod session;

@@ -1,5 +1,6 @@
 //! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
 
+mod gaze;
 mod object;
 mod seek;
 
@@ -11,7 +12,6 @@ use seek::REACQUIRE;
 
 use super::TrackConfig;
 use super::evidence::Evidence;
-use super::gaze::{self, Extent};
 use super::life::{Life, Sighting};
 use super::lookalikes;
 use crate::propagate::exemplars::ExemplarKeys;
@@ -46,6 +46,8 @@ pub struct Session {
     studied: Option<TrackId>,
     /// So many frames more are wanted whole.
     looked_up: u32,
+    /// Of so many frames in a row all was looked at, or not all.
+    alike: u32,
 }
 
 /// An object that is known from before.
@@ -76,7 +78,7 @@ pub enum TagError {
     #[error("{limit} objects are tagged already, which is the most that this camera follows; untag one first")]
     TooMany { limit: usize },
     #[error(
-        "frame {asked} was looked at in part, and what is pointed at lies outside of that part; tag again on a newer one"
+        "frame {asked} was looked at in part, and what is meant lies outside of that part; tag again on a newer one"
     )]
     NotLookedAt { asked: u64 },
     #[error("{name:?} is nowhere to be seen now; it is looked for, and becomes a track when it shows")]
@@ -93,8 +95,6 @@ const SAMPLES_OF_ALL: usize = 256;
 /// follows what is seen, a frame.
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
-/// Frames that are wanted whole where something is pointed at that was not looked at: some are on their way already.
-const LOOK_UP: u32 = 8;
 /// What an object looks like is learnt where it scores at least this ...
 const SURE: f32 = 0.71;
 /// ... has these parts of the patches that it had when it was tagged ...
@@ -120,6 +120,7 @@ impl Session {
             sought: [None; 2],
             studied: None,
             looked_up: 0,
+            alike: 0,
         }
     }
 
@@ -141,8 +142,10 @@ impl Session {
     /// The first half of a step: labels of the new frame. Where its grid is another than that of the frame before, or it is
     /// of another part of the camera's picture, the session goes over to it, and every track goes on.
     pub fn propagate(&mut self, features: &Features) {
+        let saw_all = self.sees_all();
         self.memory.change_view(features.grid, features.view);
         self.memory.step(features);
+        self.alike = if self.sees_all() == saw_all { self.alike.saturating_add(1) } else { 1 };
     }
 
     /// The second half of a step: masks, measures and states, and the report of them. `picture` is what the features are of;
@@ -220,30 +223,6 @@ impl Session {
         }
     }
 
-    /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen, or may come
-    /// that is known.
-    pub fn gaze(&self) -> View {
-        let Some(meta) = self.recent.back() else { return View::WHOLE };
-        let zoom = self.memory.config().zoom;
-        if zoom <= 1.0 || self.looked_up > 0 || !self.known.is_empty() {
-            return View::WHOLE;
-        }
-        let before = self.recent.iter().rev().nth(1).unwrap_or(meta);
-        let (frame, size) = (seconds(meta) - seconds(before), [meta.width, meta.height]);
-        let extent = |object: &Object| -> Option<[Extent; 2]> {
-            let is_seen = object.is_recognisable(&self.config) || !self.config.recover;
-            let bounds = object.mask.bounds().filter(|_| is_seen)?;
-            Some(std::array::from_fn(|axis| {
-                let (from, share) = (bounds[axis] as f32, 1.0 / size[axis] as f32);
-                let step = (object.velocity[axis] * frame) as f32 * share;
-                Extent { from: from * share, to: (from + bounds[2 + axis] as f32) * share, step }
-            }))
-        };
-        let extents: Option<Vec<[Extent; 2]>> = self.objects.iter().map(extent).collect();
-        let Some(extents) = extents else { return View::WHOLE };
-        gaze::next(self.memory.view(), self.memory.grid(), &extents, zoom)
-    }
-
     /// Makes an object known: where it is not followed under that id, it becomes a track where it is seen.
     pub fn know(&mut self, id: TrackId, name: String, exemplars: &Exemplars) {
         let exemplars = ExemplarKeys::new(exemplars);
@@ -283,7 +262,8 @@ impl Session {
     /// Looks for a known object in the newest frame now, and makes it a track. Where it is one already, that is returned.
     ///
     /// # Errors
-    /// When there is no frame or no room, or it is not seen: then it is looked for in those that come.
+    /// When there is no frame or no room, or it is not seen: then it is looked for in those that come. Where a part of the newest frame
+    /// was looked at, all of the next is.
     pub fn recognise(&mut self, id: TrackId, name: String, exemplars: &Exemplars) -> Result<Track, TagError> {
         if let Some(object) = self.objects.iter().find(|object| object.id == id) {
             return Ok(object.track());
@@ -294,7 +274,13 @@ impl Session {
         let at = self.known.iter().position(|known| known.id == id).ok_or(TagError::NotSeen { name: name.clone() })?;
         // Who asks for it says that it is there.
         let sight = self.look_for_known(at, &REACQUIRE);
-        self.follow_known(at, sight, seconds(&meta)).ok_or(TagError::NotSeen { name })?;
+        if self.follow_known(at, sight, seconds(&meta)).is_none() {
+            return Err(if self.look_up() {
+                TagError::NotLookedAt { asked: meta.seq }
+            } else {
+                TagError::NotSeen { name }
+            });
+        }
         let mask = self.draw(&meta, None).pop();
         let object = self.objects.last_mut().expect("one was pushed just above");
         object.mask = mask.expect("every object has one");
@@ -329,7 +315,7 @@ impl Session {
         let meta = self.recent[self.recent.len() - 1 - back].clone();
         let known = self.memory.known(back).unwrap_or_default();
         if known != View::WHOLE && !seed.is_within(known.pixels(meta.width, meta.height)) {
-            self.looked_up = LOOK_UP;
+            self.look_up();
             return Err(TagError::NotLookedAt { asked });
         }
         self.check_room()?;

@@ -1,14 +1,17 @@
 //! Which part of the frame to look at next. One pass of a model has so many patches: an object gets more of them where less is looked
 //! at besides.
 
+use super::object::Object;
+use super::seek::SOUGHT;
+use super::{Session, seconds};
 use crate::types::{PatchGrid, View};
 
 /// What an object takes up of a side of the frame, and how far it goes on from one frame to the next, in shares of that side.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Extent {
-    pub from: f32,
-    pub to: f32,
-    pub step: f32,
+struct Extent {
+    from: f32,
+    to: f32,
+    step: f32,
 }
 
 /// Objects, and where they will be by the time that the next part is chosen, fill so much of what is looked at.
@@ -22,9 +25,61 @@ const TIGHT: f32 = 1.1;
 /// ... and moves where they are this near to its edge, as a share of it.
 const MARGIN: f32 = 0.1;
 
+/// Frames that are wanted whole where something is pointed at that was not looked at: some are on their way already.
+const LOOK_UP: u32 = 8;
+/// For each frame of which all is looked at for the sake of what may come, so many are not.
+const AROUND: u32 = 15;
+
+impl Session {
+    /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen; from time to
+    /// time where one may come that is known.
+    pub fn gaze(&self) -> View {
+        let Some(meta) = self.recent.back() else { return View::WHOLE };
+        let zoom = self.memory.config().zoom;
+        if zoom <= 1.0 || self.looked_up > 0 || self.looks_around() {
+            return View::WHOLE;
+        }
+        let before = self.recent.iter().rev().nth(1).unwrap_or(meta);
+        let (frame, size) = (seconds(meta) - seconds(before), [meta.width, meta.height]);
+        let extent = |object: &Object| -> Option<[Extent; 2]> {
+            let is_seen = object.is_recognisable(&self.config) || !self.config.recover;
+            let bounds = object.mask.bounds().filter(|_| is_seen)?;
+            Some(std::array::from_fn(|axis| {
+                let (from, share) = (bounds[axis] as f32, 1.0 / size[axis] as f32);
+                let step = (object.velocity[axis] * frame) as f32 * share;
+                Extent { from: from * share, to: (from + bounds[2 + axis] as f32) * share, step }
+            }))
+        };
+        let extents: Option<Vec<[Extent; 2]>> = self.objects.iter().map(extent).collect();
+        let Some(extents) = extents else { return View::WHOLE };
+        next(self.memory.view(), self.memory.grid(), &extents, zoom)
+    }
+
+    /// Wants all of the next frames. False where all of the newest was looked at.
+    pub(super) fn look_up(&mut self) -> bool {
+        let looked_down = self.memory.known(0).is_some_and(|known| known != View::WHOLE);
+        if looked_down {
+            self.looked_up = LOOK_UP;
+        }
+        looked_down
+    }
+
+    /// Whether it is time to look for what is known and not followed: it is looked for where all of a frame is looked at.
+    fn looks_around(&self) -> bool {
+        let round = self.known.len().div_ceil(SOUGHT) as u32;
+        let is_found = self.known.iter().any(|known| known.looks > 0);
+        let is_due = if self.sees_all() { is_found || self.alike < round } else { self.alike >= AROUND * round };
+        round > 0 && is_due
+    }
+
+    pub(super) fn sees_all(&self) -> bool {
+        self.memory.view() == View::WHOLE
+    }
+}
+
 /// The part to look at after `now`, on `grid`, for objects that take up such [across, down] of the frame, up to `zoom` times larger than
 /// in the whole. It moves by whole patches where its size stays, so that nothing is blurred.
-pub fn next(now: View, grid: PatchGrid, objects: &[[Extent; 2]], zoom: f32) -> View {
+fn next(now: View, grid: PatchGrid, objects: &[[Extent; 2]], zoom: f32) -> View {
     if objects.is_empty() || zoom <= 1.0 {
         return View::WHOLE;
     }

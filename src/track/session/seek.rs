@@ -75,6 +75,10 @@ impl Session {
                 Sight::Found { .. } | Sight::Ambiguous | Sight::Nowhere => {}
             }
         }
+        // What is known may be anywhere: no turn is spent on a part of the frame.
+        if !self.sees_all() {
+            return (found, ambiguous);
+        }
         for id in in_turn(self.known.iter().map(|known| known.id).collect(), &mut self.sought[1]) {
             let at = self.known.iter().position(|known| known.id == id);
             let Some(at) = at.filter(|_| self.check_room().is_ok()) else { continue };

@@ -165,14 +165,49 @@ fn what_was_not_looked_at_is_tagged_on_the_next_frame_of_which_all_is() {
     assert!(other.iou(&truth) > 0.8, "{:?}", other.bounds());
 }
 
-#[test]
-fn where_a_known_object_may_come_all_is_looked_at() {
+/// What a block is known by, of a session in which it was tagged.
+fn saved(id: usize) -> Exemplars {
+    let mut session = session();
+    session.step(&meta(0), &frame(0, &[(id, 11, 19)]));
+    session.tag(&pixels(11, 19), None, TrackId(1), "other".into()).unwrap();
+    session.keep(TrackId(1)).unwrap()
+}
+
+/// A session that has looked closely at the first block for a while, the second nowhere in sight.
+fn looking_closely() -> Session {
     let mut session = zooming();
     session.step(&meta(0), &frame(0, &[(1, 6, 3)]));
     session.tag(&pixels(6, 3), None, TrackId(1), "one".into()).unwrap();
     let shown = show(&mut session, 1..6, |_| vec![(1, 6, 3)]);
     assert!(shown[4].0.width < 0.6);
-    let exemplars = session.keep(TrackId(1)).unwrap();
-    session.know(TrackId(9), "other".into(), &exemplars);
-    assert_eq!(session.gaze(), View::WHOLE);
+    session
+}
+
+#[test]
+fn where_a_known_object_may_come_all_is_looked_at_from_time_to_time() {
+    let mut session = looking_closely();
+    session.know(TrackId(9), "other".into(), &saved(2));
+    let wholes = |shown: &[(View, Track)]| shown.iter().filter(|(view, _)| *view == View::WHOLE).count();
+    let shown = show(&mut session, 6..106, |_| vec![(1, 6, 3)]);
+    assert!((3..10).contains(&wholes(&shown)), "{}", wholes(&shown));
+    assert!(shown.iter().all(|(_, track)| track.state == TrackState::Tracked));
+    // It comes, and is recognised at the next such look: that lasts until it is sure.
+    let both = [(1, 6, 3), (2, 11, 19)];
+    show(&mut session, 106..146, |_| both.to_vec());
+    let report = session.step(&meta(146), &through(session.gaze(), 146, &both));
+    let ids: Vec<TrackId> = report.tracks.iter().map(|track| track.id).collect();
+    assert_eq!(ids, [TrackId(1), TrackId(9)]);
+    assert_eq!(report.tracks[1].state, TrackState::Tracked);
+}
+
+#[test]
+fn a_known_object_that_is_asked_for_is_looked_for_in_the_next_frame_of_which_all_is_looked_at() {
+    let mut session = looking_closely();
+    let both = [(1, 6, 3), (2, 11, 19)];
+    show(&mut session, 6..8, |_| both.to_vec());
+    let ask = |session: &mut Session| session.recognise(TrackId(9), "other".into(), &saved(2));
+    assert_eq!(ask(&mut session), Err(TagError::NotLookedAt { asked: 7 }));
+    let shown = show(&mut session, 8..9, |_| both.to_vec());
+    assert_eq!(shown[0].0, View::WHOLE);
+    assert_eq!(ask(&mut session).unwrap().id, TrackId(9));
 }
