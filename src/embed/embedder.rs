@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::denoise::Denoiser;
-use super::{Backbone, BackboneSpec, EmbedError, Preprocessor};
+use super::prepare::Preparer;
+use super::{Backbone, EmbedError};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
 /// A backbone with the preprocessing for one grid at a time. The picture between the two goes along with the features.
 pub struct Embedder {
     backbone: Box<dyn Backbone>,
     grid: PatchGrid,
-    preprocessor: Preprocessor,
-    denoiser: Denoiser,
+    preparer: Preparer,
 }
 
 /// How long the two parts took.
@@ -25,9 +24,8 @@ pub struct EmbedTimes {
 
 impl Embedder {
     pub fn new(backbone: Box<dyn Backbone>, grid: PatchGrid) -> Embedder {
-        let preprocessor = preprocessor(backbone.spec(), grid);
-        let denoiser = Denoiser::new(backbone.spec().std);
-        Embedder { backbone, grid, preprocessor, denoiser }
+        let preparer = preparer(backbone.as_ref(), grid);
+        Embedder { backbone, grid, preparer }
     }
 
     pub fn grid(&self) -> PatchGrid {
@@ -47,7 +45,7 @@ impl Embedder {
     pub fn change_grid(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
         if grid != self.grid {
             self.backbone.prepare(grid)?;
-            self.preprocessor = preprocessor(self.backbone.spec(), grid);
+            self.preparer = preparer(self.backbone.as_ref(), grid);
             self.grid = grid;
         }
         Ok(())
@@ -103,10 +101,9 @@ impl Embedder {
         let mut inputs: Vec<InputTensor> = outs.iter_mut().map(|out| std::mem::take(&mut out.picture)).collect();
         let (grid, dim) = (self.grid, self.dim());
         let start = Instant::now();
-        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut inputs).zip(&*outs))
+        let prepared: Vec<Result<(), EmbedError>> = (frames.iter().zip(&mut inputs).zip(&mut *outs))
             .map(|(((_, pixels), input), out)| {
-                self.preprocessor.run_part(pixels, out.view, input)?;
-                self.denoiser.run(input);
+                out.noisy = self.preparer.run(pixels, out.view, input)?;
                 Ok(())
             })
             .collect();
@@ -142,8 +139,7 @@ impl Embedder {
         out.data.resize(self.grid.len() * dim, 0.0);
         let mut input = std::mem::take(&mut out.picture);
         let result = (|| {
-            self.preprocessor.run_part(pixels, out.view, &mut input)?;
-            self.denoiser.run(&mut input);
+            out.noisy = self.preparer.run(pixels, out.view, &mut input)?;
             let prepared = Instant::now();
             let computed = embed(self.backbone.as_mut(), &input, out)?;
             Ok(EmbedTimes { preprocess: prepared - start, embed: prepared.elapsed(), computed })
@@ -153,12 +149,13 @@ impl Embedder {
     }
 }
 
-fn preprocessor(spec: &BackboneSpec, grid: PatchGrid) -> Preprocessor {
-    Preprocessor::new(grid.input_width(), grid.input_height(), spec.mean, spec.std)
+fn preparer(backbone: &dyn Backbone, grid: PatchGrid) -> Preparer {
+    Preparer::new(grid, backbone.spec().mean, backbone.spec().std)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{BackboneSpec, Preprocessor};
     use super::*;
     use crate::types::PixelFormat;
 
@@ -208,7 +205,7 @@ mod tests {
         let mut embedder = embedder();
         for (pixels, smoothed) in [(picture(168, 88), true), (picture(130, 126), false)] {
             let mut raw = InputTensor::default();
-            preprocessor(embedder.backbone.spec(), GRID).run(&pixels, &mut raw).unwrap();
+            Preprocessor::new(48, 32, [0.5; 3], [0.5; 3]).run(&pixels, &mut raw).unwrap();
             let raw = Features { picture: raw, ..embedder.empty_features() };
             let mut outs = vec![embedder.empty_features(); 4];
             embedder.embed(&pixels, &mut outs[0]).unwrap();

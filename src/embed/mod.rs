@@ -12,6 +12,7 @@ mod onnx;
 mod ops;
 mod packed;
 mod plan;
+mod prepare;
 mod preprocess;
 mod tract;
 mod transform;

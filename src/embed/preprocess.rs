@@ -91,8 +91,7 @@ impl Preprocessor {
     /// # Errors
     /// As [`Preprocessor::run`].
     pub fn run_part(&mut self, pixels: &PixelBuf, view: View, out: &mut InputTensor) -> Result<(), PreprocessError> {
-        (out.width, out.height) = (self.width, self.height);
-        out.data.resize(3 * self.width * self.height, 0.0);
+        self.shape(out);
         let [left, top, width, height] = view.pixels(pixels.width, pixels.height);
         let part = Source {
             bytes: pixels.bytes(),
@@ -119,6 +118,38 @@ impl Preprocessor {
                 result
             }
         }
+    }
+
+    /// As [`Preprocessor::run`], of (height, width, 3) bytes of red, green and blue.
+    ///
+    /// # Errors
+    /// When they cannot be resized.
+    pub fn run_rgb(
+        &mut self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        out: &mut InputTensor,
+    ) -> Result<(), PreprocessError> {
+        self.shape(out);
+        let extent = (width as f64, height as f64);
+        let whole = Source { bytes: rgb, stride: 3 * width, rows: height, left: 0, top: 0, width, height, extent };
+        self.rgb(whole, [0, 1, 2], out)
+    }
+
+    /// Pixels of the model's input, width and height.
+    pub fn size(&self) -> [usize; 2] {
+        [self.width, self.height]
+    }
+
+    /// Makes frames ready at another size from now on.
+    pub fn set_size(&mut self, width: usize, height: usize) {
+        (self.width, self.height) = (width, height);
+    }
+
+    fn shape(&self, out: &mut InputTensor) {
+        (out.width, out.height) = (self.width, self.height);
+        out.data.resize(3 * self.width * self.height, 0.0);
     }
 
     fn same_size(&self, source: &Source) -> bool {

@@ -14,12 +14,14 @@ pub struct Features {
     pub data: Vec<f32>,
     /// The picture that they are of, as the backbone saw it; of no size where nobody kept it.
     pub picture: InputTensor,
+    /// Whether the picture had noise, which was taken out of it, and details with it.
+    pub noisy: bool,
 }
 
 impl Features {
     /// Of a whole frame, the picture of which nobody kept.
     pub fn new(grid: PatchGrid, dim: usize, data: Vec<f32>) -> Features {
-        Features { grid, view: View::WHOLE, dim, data, picture: InputTensor::default() }
+        Features { grid, view: View::WHOLE, dim, data, picture: InputTensor::default(), noisy: false }
     }
 
     /// All zeros.
