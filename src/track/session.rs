@@ -46,6 +46,8 @@ pub struct Session {
     studied: Option<TrackId>,
     /// So many frames more are wanted whole.
     looked_up: u32,
+    /// For so many frames more, noise is to be reckoned with.
+    noisy: u32,
     /// Of so many frames in a row all was looked at, or not all.
     alike: u32,
 }
@@ -96,7 +98,7 @@ const SAMPLES_OF_ALL: usize = 256;
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
 /// What an object looks like is learnt where it scores at least this ...
-const SURE: f32 = 0.71;
+const SURE: f32 = 0.75;
 /// ... has these parts of the patches that it had when it was tagged ...
 const SURE_SIZE: RangeInclusive<f32> = 0.5..=2.0;
 /// ... and has been seen in so many frames in a row.
@@ -120,6 +122,7 @@ impl Session {
             sought: [None; 2],
             studied: None,
             looked_up: 0,
+            noisy: 0,
             alike: 0,
         }
     }
@@ -145,6 +148,7 @@ impl Session {
         let saw_all = self.sees_all();
         self.memory.change_view(features.grid, features.view);
         self.memory.step(features);
+        self.noisy = if features.noisy { gaze::NOISY } else { self.noisy.saturating_sub(1) };
         self.alike = if self.sees_all() == saw_all { self.alike.saturating_add(1) } else { 1 };
     }
 

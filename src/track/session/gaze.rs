@@ -27,16 +27,18 @@ const MARGIN: f32 = 0.1;
 
 /// Frames that are wanted whole where something is pointed at that was not looked at: some are on their way already.
 const LOOK_UP: u32 = 8;
+/// So many frames after one with noise, all is looked at: what noise leaves of details is no truer where it is enlarged.
+pub(super) const NOISY: u32 = 30;
 /// For each frame of which all is looked at for the sake of what may come, so many are not.
 const AROUND: u32 = 15;
 
 impl Session {
-    /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen; from time to
-    /// time where one may come that is known.
+    /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen, or where there
+    /// is noise; from time to time where one may come that is known.
     pub fn gaze(&self) -> View {
         let Some(meta) = self.recent.back() else { return View::WHOLE };
         let zoom = self.memory.config().zoom;
-        if zoom <= 1.0 || self.looked_up > 0 || self.looks_around() {
+        if zoom <= 1.0 || self.looked_up > 0 || self.noisy > 0 || self.looks_around() {
             return View::WHOLE;
         }
         let before = self.recent.iter().rev().nth(1).unwrap_or(meta);

@@ -211,3 +211,16 @@ fn a_known_object_that_is_asked_for_is_looked_for_in_the_next_frame_of_which_all
     assert_eq!(shown[0].0, View::WHOLE);
     assert_eq!(ask(&mut session).unwrap().id, TrackId(9));
 }
+
+#[test]
+fn where_there_is_noise_all_is_looked_at() {
+    let mut session = looking_closely();
+    let noisy = |session: &mut Session, seq: u64, noisy: bool| {
+        let view = session.gaze();
+        session.step(&meta(seq), &Features { noisy, ..through(view, seq, &[(1, 6, 3)]) });
+        view
+    };
+    noisy(&mut session, 6, true);
+    assert!((7..20).all(|seq| noisy(&mut session, seq, seq % 7 == 0) == View::WHOLE));
+    assert!((20..60).map(|seq| noisy(&mut session, seq, false)).any(|view| view.width < 0.6), "it is over");
+}
