@@ -83,7 +83,7 @@ mod tests {
             // A sum of eight even numbers is nearly normal; its deviation is 1.15 of a number's half width.
             let sum: i32 = (0..8).map(|byte| (state >> (8 * byte)) as i32 & 255).sum();
             let normal = f64::from(sum - 1020) / 209.0;
-            let level = 60 + 70 * ((x / 37 + y / 29) % 3) as i32 + 10 * channel as i32;
+            let level = 60 + 70 * ((x / 37 + y / 29) % 3) + 10 * channel;
             (f64::from(level) + f64::from(noise) * normal).clamp(0.0, 255.0) as u8
         });
         PixelBuf::packed(PixelFormat::Rgb3, 256, 192, bytes.collect()).unwrap()
