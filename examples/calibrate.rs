@@ -13,7 +13,7 @@ use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
 use tagalong::config::Config;
 use tagalong::embed::{self, Backbone, BareModel, Embedder, Runtime};
 use tagalong::eval::Davis;
-use tagalong::track::{Evidence, Session};
+use tagalong::track::{Evidence, Session, TagError};
 use tagalong::types::{Features, FrameMeta, Mask, PixelBuf, PixelFormat, Seed, Timestamp, TrackId};
 
 type Failure = Box<dyn std::error::Error>;
@@ -83,6 +83,7 @@ impl Follower {
         truth: impl Fn(TrackId) -> Option<Mask>,
         samples: &mut Vec<Sample>,
     ) -> Result<(), Failure> {
+        self.features.view = self.session.gaze();
         self.embedder.embed(pixels, &mut self.features)?;
         let ns = self.frames * 1_000_000_000 / 30;
         let captured_at = Timestamp { mono_ns: ns, real_ns: ns };
@@ -122,9 +123,17 @@ fn follow_scenes(scenes: u64) -> Result<Vec<Sample>, Failure> {
             follower.step(&film, &pixels, truth, &mut samples)?;
             for number in 1..=options.objects {
                 let mask = drawn.truth.mask(number);
-                if mask.area() >= IN_SIGHT && tagged.insert(number) {
-                    let id = TrackId(number as u64);
-                    follower.session.tag(&Seed::Mask(mask), None, id, format!("object {number}"))?;
+                if mask.area() < IN_SIGHT || tagged.contains(&number) {
+                    continue;
+                }
+                let id = TrackId(number as u64);
+                match follower.session.tag(&Seed::Mask(mask), None, id, format!("object {number}")) {
+                    // All of the next frames is looked at.
+                    Err(TagError::NotLookedAt { .. }) => {}
+                    begun => {
+                        begun?;
+                        tagged.insert(number);
+                    }
                 }
             }
         }

@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for seq in 0..FRAMES {
         scene.render(seq, &mut rendered);
         let pixels = PixelBuf::packed(PixelFormat::Rgb3, width, height, rendered.rgb.clone())?;
+        features.view = session.gaze();
         embedder.embed(&pixels, &mut features)?;
         let ns = seq * 1_000_000_000 / 30;
         let captured_at = Timestamp { mono_ns: ns, real_ns: ns };
