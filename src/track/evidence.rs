@@ -19,7 +19,7 @@ pub struct Evidence {
 ///
 /// Their proportions were set by hand, so that each kind of evidence counts the way it should. `cargo run --release --example
 /// calibrate` fits their level and scale, and tells how well that holds on what it was not fitted to; `docs/score.md` has it.
-const WEIGHTS: [f32; 6] = [-0.72, 1.376, 0.516, 3.44, -0.275, -5.16];
+const WEIGHTS: [f32; 6] = [-1.4, 1.72, 0.645, 4.3, -0.344, -6.45];
 /// The similarity that is wanted at most; and of what returns, for it may be dim, blurred, or show another side.
 const ALIKE_ENOUGH: f32 = 0.8;
 const ALIKE_AT_FIRST: f32 = 0.75;

@@ -98,7 +98,7 @@ const SAMPLES_OF_ALL: usize = 256;
 const ALIKE: f32 = 0.05;
 const SIMILARITY_RATE: f32 = 0.1;
 /// What an object looks like is learnt where it scores at least this ...
-const SURE: f32 = 0.75;
+const SURE: f32 = 0.71;
 /// ... has these parts of the patches that it had when it was tagged ...
 const SURE_SIZE: RangeInclusive<f32> = 0.5..=2.0;
 /// ... and has been seen in so many frames in a row.

@@ -38,9 +38,9 @@ pub(super) struct Bar {
     looks: u32,
 }
 /// Of an object that was lost in the scene that the camera shows. It may be dim by now, or blurred, or show another side.
-pub(super) const REACQUIRE: Bar = Bar { score: 0.66, usual: None, looks: 1 };
+pub(super) const REACQUIRE: Bar = Bar { score: 0.58, usual: None, looks: 1 };
 /// Of one that has not been seen in that scene: anything may be there.
-const RECOGNISE: Bar = Bar { score: 0.78, usual: Some(1.0), looks: 3 };
+const RECOGNISE: Bar = Bar { score: 0.75, usual: Some(1.0), looks: 3 };
 /// What is found must have this fraction of the reference's patches.
 const REACQUIRE_SIZE: f32 = 0.3;
 impl Session {

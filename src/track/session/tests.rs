@@ -36,7 +36,7 @@ fn track() -> TrackConfig {
     TrackConfig {
         confirm_frames: 3,
         occluded_area: 0.35,
-        min_score: 0.57,
+        min_score: 0.46,
         lost_after_s: 0.5,
         remove_after_s: 0.0,
         recover: true,
