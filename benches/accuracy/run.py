@@ -14,11 +14,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 PRESETS = ["dino", "dinov3", "crw", "soft", "fast", "sharp", "best"]
 # What `sharp` adds to `soft`, one thing at a time.
-TRICKS = Path(__file__).with_name("tricks.toml"), ["edges", "closely"]
+TRICKS = Path(__file__).with_name("tricks.toml")
 REFERENCES = {"numpy": [], "numpy-soft": ["--soft-seed", "--no-min-max"]}
 LINE = re.compile(r"(\S+) +\d+ (?:frames|seqs) +J (\S+) +F (\S+) +J&F (\S+)")
 
@@ -30,15 +31,15 @@ def main():
     parser.add_argument("--output", help="of an ONNX file: the output that holds the tokens")
     parser.add_argument("--davis", required=True, help="a folder in the layout of DAVIS 2017")
     parser.add_argument("--sequences", help="these, separated by commas, and not all")
-    parser.add_argument("--presets", help="these, separated by commas [default: all that are built in, and those of the configuration here]")
-    parser.add_argument("--config", help="a configuration with presets of your own [default: benches/accuracy/tricks.toml]")
+    parser.add_argument("--presets", help="these, separated by commas [default: all built in, and all of the configuration]")
+    parser.add_argument("--config", default=str(TRICKS), help=f"a configuration with presets of your own [default: {TRICKS}]")
     parser.add_argument("--without-reference", action="store_true", help="leave the NumPy program out: it takes long")
     parser.add_argument("--json", type=Path, help="save everything that was measured")
     parser.add_argument("--plot", type=Path, help="save J&F against operations, as SVG; needs matplotlib")
     arguments = parser.parse_args()
-    tricks, names = TRICKS
-    arguments.presets = arguments.presets or ",".join(PRESETS + (names if not arguments.config else []))
-    arguments.config = arguments.config or str(tricks)
+    if not arguments.presets:
+        own = tomllib.loads(Path(arguments.config).read_text()).get("presets", {})
+        arguments.presets = ",".join(PRESETS + [name for name in own if name not in PRESETS])
     try:
         columns = ours(arguments)
     except Failed as failed:

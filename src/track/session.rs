@@ -7,6 +7,7 @@ mod seek;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
+use gaze::Looking;
 use object::Object;
 use seek::REACQUIRE;
 
@@ -44,12 +45,7 @@ pub struct Session {
     sought: [Option<TrackId>; 2],
     /// The object that was learnt from last.
     studied: Option<TrackId>,
-    /// So many frames more are wanted whole.
-    looked_up: u32,
-    /// For so many frames more, noise is to be reckoned with.
-    noisy: u32,
-    /// Of so many frames in a row all was looked at, or not all.
-    alike: u32,
+    looking: Looking,
 }
 
 /// An object that is known from before.
@@ -121,9 +117,7 @@ impl Session {
             refiner: Refiner::default(),
             sought: [None; 2],
             studied: None,
-            looked_up: 0,
-            noisy: 0,
-            alike: 0,
+            looking: Looking::default(),
         }
     }
 
@@ -148,14 +142,12 @@ impl Session {
         let saw_all = self.sees_all();
         self.memory.change_view(features.grid, features.view);
         self.memory.step(features);
-        self.noisy = if features.noisy { gaze::NOISY } else { self.noisy.saturating_sub(1) };
-        self.alike = if self.sees_all() == saw_all { self.alike.saturating_add(1) } else { 1 };
+        self.looking.went_on(self.sees_all() == saw_all, features.noisy);
     }
 
     /// The second half of a step: masks, measures and states, and the report of them. `picture` is what the features are of;
     /// without it masks are as good as labels alone make them.
     pub fn observe(&mut self, meta: &FrameMeta, picture: &InputTensor) -> TrackReport {
-        self.looked_up = self.looked_up.saturating_sub(1);
         self.recent.push_back(meta.clone());
         while self.recent.len() > self.memory.reach_back() + 1 {
             self.recent.pop_front();

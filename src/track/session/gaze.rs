@@ -28,9 +28,29 @@ const MARGIN: f32 = 0.1;
 /// Frames that are wanted whole where something is pointed at that was not looked at: some are on their way already.
 const LOOK_UP: u32 = 8;
 /// So many frames after one with noise, all is looked at: what noise leaves of details is no truer where it is enlarged.
-pub(super) const NOISY: u32 = 30;
+const NOISY: u32 = 30;
 /// For each frame of which all is looked at for the sake of what may come, so many are not.
 const AROUND: u32 = 15;
+
+/// What was looked at of late.
+#[derive(Default)]
+pub(super) struct Looking {
+    /// So many frames more are wanted whole.
+    up: u32,
+    /// For so many frames more, noise is to be reckoned with.
+    noisy: u32,
+    /// Of so many frames in a row all was looked at, or not all.
+    alike: u32,
+}
+
+impl Looking {
+    /// Takes in a frame: whether as much of it was looked at as of the one before, and whether it has noise.
+    pub(super) fn went_on(&mut self, is_alike: bool, is_noisy: bool) {
+        self.up = self.up.saturating_sub(1);
+        self.noisy = if is_noisy { NOISY } else { self.noisy.saturating_sub(1) };
+        self.alike = if is_alike { self.alike.saturating_add(1) } else { 1 };
+    }
+}
 
 impl Session {
     /// The part of the frame to look at next, as the propagation's `zoom` allows. All of it where an object is not seen, or where there
@@ -38,7 +58,7 @@ impl Session {
     pub fn gaze(&self) -> View {
         let Some(meta) = self.recent.back() else { return View::WHOLE };
         let zoom = self.memory.config().zoom;
-        if zoom <= 1.0 || self.looked_up > 0 || self.noisy > 0 || self.looks_around() {
+        if zoom <= 1.0 || self.looking.up > 0 || self.looking.noisy > 0 || self.looks_around() {
             return View::WHOLE;
         }
         let before = self.recent.iter().rev().nth(1).unwrap_or(meta);
@@ -61,7 +81,7 @@ impl Session {
     pub(super) fn look_up(&mut self) -> bool {
         let looked_down = self.memory.known(0).is_some_and(|known| known != View::WHOLE);
         if looked_down {
-            self.looked_up = LOOK_UP;
+            self.looking.up = LOOK_UP;
         }
         looked_down
     }
@@ -70,7 +90,8 @@ impl Session {
     fn looks_around(&self) -> bool {
         let round = self.known.len().div_ceil(SOUGHT) as u32;
         let is_found = self.known.iter().any(|known| known.looks > 0);
-        let is_due = if self.sees_all() { is_found || self.alike < round } else { self.alike >= AROUND * round };
+        let is_due =
+            if self.sees_all() { is_found || self.looking.alike < round } else { self.looking.alike >= AROUND * round };
         round > 0 && is_due
     }
 
