@@ -82,6 +82,16 @@ impl ExemplarKeys {
         own.iter().map(|patch| likeness[*patch]).sum::<f32>() / own.len().max(1) as f32
     }
 
+    /// Without those of what is not the object whose cosine to the most similar patch of the object is at least `least`.
+    pub fn without_lookalikes(&self, kernel: &dyn Kernel, least: f32) -> ExemplarKeys {
+        let likeness = self.likeness(kernel, &self.keys);
+        let kept = |patch: &usize| self.labels[*patch] > 0.0 || likeness[*patch] < least;
+        let kept: Vec<usize> = (0..self.labels.len()).filter(kept).collect();
+        let labels = kept.iter().map(|patch| self.labels[*patch]).collect();
+        let given = kept.iter().filter(|patch| **patch < self.given).count();
+        ExemplarKeys { keys: self.keys.gather(&kept), labels, given, share: self.share }
+    }
+
     /// The labels of `patches` of `frame`: means over those of the most similar exemplars, weighed as matches in frames are.
     pub fn label(&self, kernel: &dyn Kernel, frame: &Keys, patches: &[usize], rule: &PropagateConfig) -> Vec<f32> {
         let matches = affinity::search_everywhere(kernel, frame, patches, &self.keys, rule.top_k);
@@ -211,6 +221,22 @@ mod tests {
         assert!(rows.ends_with(newest.row(7)));
         let contrast = exemplars.contrast(kernel().as_ref(), &Keys::new(&newest), &[0, 7]);
         assert!(contrast[0].0 > 0.999 && contrast[0].1 < 0.999 && contrast[1].1 > 0.999, "{contrast:?}");
+    }
+
+    #[test]
+    fn what_is_not_the_object_and_looks_like_it_can_be_left_out() {
+        let frame = frame(1);
+        let exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels(), GRID.len() as f32);
+        let least = 0.4;
+        let left = exemplars.without_lookalikes(kernel().as_ref(), least);
+        let like = exemplars.likeness(kernel().as_ref(), &exemplars.keys);
+        let kept: Vec<usize> =
+            (0..exemplars.labels.len()).filter(|i| exemplars.labels[*i] > 0.0 || like[*i] < least).collect();
+        assert!((16..exemplars.labels.len()).contains(&kept.len()), "some are, and some are not: {}", kept.len());
+        assert_eq!(left.labels, kept.iter().map(|i| exemplars.labels[*i]).collect::<Vec<f32>>());
+        assert_eq!(left.given, kept.len());
+        let rows = |keys: &Keys, i: usize| keys.features().row(i).to_vec();
+        assert!((0..kept.len()).all(|i| rows(&left.keys, i) == rows(&exemplars.keys, kept[i])));
     }
 
     #[test]

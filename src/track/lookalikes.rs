@@ -12,8 +12,13 @@ pub struct Expected {
 impl Expected {
     /// Whether the discs of two objects overlap.
     pub fn touches(&self, other: &Expected) -> bool {
+        self.distance(other) < self.radius + other.radius
+    }
+
+    /// Between the centres.
+    pub fn distance(&self, other: &Expected) -> f64 {
         let [x, y] = [0, 1].map(|axis| self.centre[axis] - other.centre[axis]);
-        x.hypot(y) < self.radius + other.radius
+        x.hypot(y)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tracks: identities and their life cycle, from label fields.
 
+mod distractors;
 mod evidence;
 mod life;
 mod lookalikes;

@@ -1,5 +1,6 @@
 //! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
 
+mod beside;
 mod gaze;
 mod object;
 mod seek;

@@ -2,6 +2,7 @@
 
 use super::seconds;
 use crate::track::TrackConfig;
+use crate::track::distractors::Distractors;
 use crate::track::life::{Life, Sighting};
 use crate::track::lookalikes::Expected;
 use crate::types::report::Track;
@@ -38,6 +39,10 @@ pub(super) struct Object {
     pub(super) looks: u32,
     /// How similar it is to its exemplars where it scores as well as what is found again must; `None` before it did.
     pub(super) usual_similarity: Option<f32>,
+    /// Where it was last, since it has not been seen.
+    pub(super) gone_from: Option<Expected>,
+    /// What looks as it does and is not it, since it has not been seen.
+    pub(super) distractors: Option<Distractors>,
     /// Whether what it is known by is to outlive it, and has changed since it was last asked for.
     pub(super) kept: Option<Changed>,
 }
@@ -63,6 +68,8 @@ impl Object {
             displaced: false,
             looks: 0,
             usual_similarity: None,
+            gone_from: None,
+            distractors: None,
             kept: None,
         }
     }
@@ -81,6 +88,7 @@ impl Object {
             self.hide();
             return;
         };
+        (self.gone_from, self.distractors) = (None, None);
         self.radius = (self.mask.area() as f64 / std::f64::consts::PI).sqrt();
         if let Some((then, place)) = self.last_place.filter(|(then, _)| sighting.time > *then) {
             for axis in 0..2 {
@@ -118,7 +126,8 @@ impl Object {
     pub(super) fn hide(&mut self) {
         self.mask = Mask::empty(self.mask.width, self.mask.height);
         self.score = 0.0;
-        self.last_place = None;
+        let gone_from = self.last_place.take().map(|(_, centre)| Expected { centre, radius: self.radius });
+        self.gone_from = gone_from.or(self.gone_from);
         self.velocity = [0.0; 2];
     }
 

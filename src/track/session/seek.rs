@@ -1,7 +1,7 @@
 //! Looking for what is not seen over the whole frame, at a cost that is bounded by looking for few objects in each.
 
 use super::object::Object;
-use super::{ALIKE, Known, Session, key};
+use super::{Known, Session, key};
 use crate::propagate::exemplars::ExemplarKeys;
 use crate::track::life::Life;
 use crate::types::{PatchGrid, TrackId, TrackState};
@@ -55,11 +55,16 @@ impl Session {
         let regained = |object: &&Object| object.is_recognisable(&self.config) && object.life.state == TrackState::Lost;
         let regained = self.objects.iter().filter(regained).map(|object| object.id);
         for id in in_turn(self.unseen().chain(regained).collect(), &mut self.sought[0]) {
+            let Some(object) = self.objects.iter().find(|object| object.id == id) else { continue };
             let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
-            let displaced = self.objects.iter().any(|object| object.id == id && object.displaced);
-            let bar = if displaced { RECOGNISE } else { REACQUIRE };
-            let sight = self.look_for(id, exemplars, &bar, &self.unseen().collect::<Vec<TrackId>>());
+            let bar = if object.displaced { RECOGNISE } else { REACQUIRE };
+            let rivals: Vec<TrackId> = self.unseen().collect();
+            let (sight, distractors) = match self.look_for(id, exemplars, &bar, &rivals) {
+                Sight::Nowhere => self.look_beside(object, exemplars, &bar, &rivals),
+                sight => (sight, object.distractors.clone()),
+            };
             let Some(object) = self.objects.iter_mut().find(|object| object.id == id) else { continue };
+            object.distractors = distractors;
             object.looks = sight.looks_in_a_row(object.looks);
             let seen = if object.is_recognisable(&self.config) { object.score } else { 0.0 };
             match sight {
@@ -120,11 +125,25 @@ impl Session {
     /// Looks everywhere in the newest frame for object `id`, which `rivals` are not to be taken for; what is seen of other objects
     /// is not it.
     fn look_for(&self, id: TrackId, exemplars: &ExemplarKeys, bar: &Bar, rivals: &[TrackId]) -> Sight {
-        let found = self.memory.look_everywhere(exemplars).and_then(|labels| self.largest_free(id, labels, exemplars));
-        let Some(labels) = found else { return self.look_for_alike(id, exemplars) };
+        let found = self.memory.look_everywhere(exemplars).map(|labels| self.free(id, labels, exemplars));
+        match found.and_then(largest) {
+            Some(labels) => self.judge(id, labels, exemplars, bar, rivals),
+            None => Sight::Nowhere,
+        }
+    }
+
+    /// Takes what has `labels` for object `id` where that is likely enough, and it is less like each of `rivals`.
+    pub(super) fn judge(
+        &self,
+        id: TrackId,
+        labels: Vec<f32>,
+        exemplars: &ExemplarKeys,
+        bar: &Bar,
+        rivals: &[TrackId],
+    ) -> Sight {
         let score = self.evidence(&labels, exemplars, bar.usual).score();
         if score < bar.score.max(self.config.min_score) {
-            return self.look_for_alike(id, exemplars);
+            return Sight::Nowhere;
         }
         let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
         let patches = self.sample(&patches);
@@ -142,20 +161,6 @@ impl Session {
         }
     }
 
-    /// Whether something looks as an object does, and no less as something does that is known not to be it: its twin, say.
-    fn look_for_alike(&self, id: TrackId, exemplars: &ExemplarKeys) -> Sight {
-        let usual = self.objects.iter().find(|object| object.id == id).and_then(|object| object.usual_similarity);
-        let alike = usual.and_then(|usual| self.memory.alike(exemplars, usual - ALIKE));
-        let Some(labels) = alike.and_then(|labels| self.largest_free(id, labels, exemplars)) else {
-            return Sight::Nowhere;
-        };
-        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
-        match self.memory.contrast(exemplars, &self.sample(&patches)) {
-            Some((_, margin)) if margin > -ALIKE => Sight::Ambiguous,
-            _ => Sight::Nowhere,
-        }
-    }
-
     /// Withdraws the proposals that lie, for the most part, where an object was found: what was proposed is that.
     fn clear(&mut self, labels: &[f32]) {
         let is_there = |object: &Object| {
@@ -169,16 +174,22 @@ impl Session {
         }
     }
 
-    /// The largest part of `labels` where no other object is seen, if it is large enough to be object `id`.
-    fn largest_free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Option<Vec<f32>> {
+    /// The parts of `labels` where no other object is seen, of those that are large enough to be object `id`.
+    pub(super) fn free(&self, id: TrackId, mut labels: Vec<f32>, exemplars: &ExemplarKeys) -> Vec<Vec<f32>> {
         let is_seen = |other: &&Object| other.is_recognisable(&self.config) && !other.is_proposal();
         let seen = self.objects.iter().filter(|other| other.id != id && is_seen(other));
         for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
             labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
         }
         let least = REACQUIRE_SIZE * exemplars.size(self.memory.patches_in_frame());
-        largest_component(&labels, self.memory.grid()).filter(|largest| largest.iter().sum::<f32>() >= least)
+        components(&labels, self.memory.grid(), least)
     }
+}
+
+/// That of several parts which has the most.
+pub(super) fn largest(parts: Vec<Vec<f32>>) -> Option<Vec<f32>> {
+    let mass = |part: &Vec<f32>| part.iter().sum::<f32>();
+    parts.into_iter().max_by(|one, other| mass(one).total_cmp(&mass(other)))
 }
 
 /// Labels of both, where they lie on patches in common.
@@ -197,19 +208,18 @@ fn in_turn(mut ids: Vec<TrackId>, last: &mut Option<TrackId>) -> Vec<TrackId> {
     ids
 }
 
-/// The 4-connected patches with labels of at least 0.5 that together have the most, as labels of their own.
-fn largest_component(labels: &[f32], grid: PatchGrid) -> Option<Vec<f32>> {
-    let mut component = vec![0usize; labels.len()];
-    let (mut best, mut best_mass, mut count) = (0, 0.0, 0);
+/// The 4-connected patches with labels of at least 0.5, each lot of them whose labels sum up to `least` as labels of its own.
+fn components(labels: &[f32], grid: PatchGrid, least: f32) -> Vec<Vec<f32>> {
+    let mut reached = vec![false; labels.len()];
+    let mut components = Vec::new();
     for start in 0..labels.len() {
-        if labels[start] < 0.5 || component[start] != 0 {
+        if labels[start] < 0.5 || reached[start] {
             continue;
         }
-        count += 1;
-        let (mut mass, mut open) = (0.0, vec![start]);
-        component[start] = count;
-        while let Some(patch) = open.pop() {
-            mass += labels[patch];
+        reached[start] = true;
+        let (mut lot, mut at) = (vec![start], 0);
+        while let Some(patch) = lot.get(at).copied() {
+            at += 1;
             let (row, col) = (patch / grid.cols, patch % grid.cols);
             let neighbours = [
                 (row > 0).then(|| patch - grid.cols),
@@ -218,15 +228,17 @@ fn largest_component(labels: &[f32], grid: PatchGrid) -> Option<Vec<f32>> {
                 (col + 1 < grid.cols).then(|| patch + 1),
             ];
             for next in neighbours.into_iter().flatten() {
-                if labels[next] >= 0.5 && component[next] == 0 {
-                    component[next] = count;
-                    open.push(next);
+                if labels[next] >= 0.5 && !reached[next] {
+                    reached[next] = true;
+                    lot.push(next);
                 }
             }
         }
-        if mass > best_mass {
-            (best, best_mass) = (count, mass);
+        if lot.iter().map(|patch| labels[*patch]).sum::<f32>() >= least {
+            let mut component = vec![0.0; labels.len()];
+            lot.into_iter().for_each(|patch| component[patch] = labels[patch]);
+            components.push(component);
         }
     }
-    (best > 0).then(|| component.iter().zip(labels).map(|(c, l)| if *c == best { *l } else { 0.0 }).collect())
+    components
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::propagate::{SeedRule, Window};
 use crate::types::{InputTensor, Timestamp};
 
+mod beside;
 mod proposals;
 mod scene;
 mod views;
