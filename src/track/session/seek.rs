@@ -32,15 +32,15 @@ const AMBIGUOUS: f32 = 0.02;
 pub(super) struct Bar {
     /// It must score at least this ...
     pub(super) score: f32,
-    /// ... as something that is usually so similar to its exemplars ...
-    usual: Option<f32>,
+    /// ... with at least this similarity to its exemplars ...
+    similarity: f32,
     /// ... so many times in a row.
     looks: u32,
 }
 /// Of an object that was lost in the scene that the camera shows. It may be dim by now, or blurred, or show another side.
-pub(super) const REACQUIRE: Bar = Bar { score: 0.58, usual: None, looks: 1 };
+pub(super) const REACQUIRE: Bar = Bar { score: 0.58, similarity: 0.0, looks: 1 };
 /// Of one that has not been seen in that scene: anything may be there.
-const RECOGNISE: Bar = Bar { score: 0.75, usual: Some(1.0), looks: 3 };
+const RECOGNISE: Bar = Bar { score: 0.7, similarity: 0.8, looks: 3 };
 /// What is found must have this fraction of the reference's patches.
 const REACQUIRE_SIZE: f32 = 0.3;
 impl Session {
@@ -141,8 +141,9 @@ impl Session {
         bar: &Bar,
         rivals: &[TrackId],
     ) -> Sight {
-        let score = self.evidence(&labels, exemplars, bar.usual).score();
-        if score < bar.score.max(self.config.min_score) {
+        let evidence = self.evidence(&labels, exemplars, None);
+        let score = evidence.score();
+        if score < bar.score.max(self.config.min_score) || evidence.similarity < bar.similarity {
             return Sight::Nowhere;
         }
         let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
