@@ -14,12 +14,26 @@ pub struct ExemplarKeys {
     /// In one row.
     keys: Keys,
     labels: Vec<f32>,
+    /// Of those that are not the object, the ones that look as it does: a twin's, say.
+    lookalikes: Vec<usize>,
     /// The first so many are kept for good.
     given: usize,
     /// Patches that the object had when it was tagged, as a share of the frame's.
     share: f32,
 }
 
+/// What an object's patches are compared with beside its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// All that is not the object.
+    All,
+    /// What looks as it does left out: that tells nothing of what is known to be it by where it is.
+    Unlike,
+}
+
+/// What is not the object and has such a cosine to a patch of it looks as it does. In 16 real videos, of what is around an object one
+/// patch has so much at most, and of its mirror image nearly all.
+const LOOKALIKE: f32 = 0.85;
 /// Patches of the object that are taken from the frame of its tag, at most; at its edge; of what is around it, half of them
 /// what is most like it and half what is least like the others.
 const GIVEN_OBJECT: usize = 64;
@@ -46,12 +60,22 @@ impl ExemplarKeys {
         patches.extend(&around[..hard]);
         patches.extend(diverse(kernel, frame, &around[hard..], &around[..hard], GIVEN_AROUND / 2));
         let labels = patches.iter().map(|patch| labels[*patch]).collect();
-        ExemplarKeys { keys: frame.gather(&patches), labels, given: patches.len(), share }
+        ExemplarKeys::lay_out(frame.gather(&patches), labels, patches.len(), share)
     }
 
     pub fn new(exemplars: &Exemplars) -> ExemplarKeys {
         let Exemplars { patches, labels, given, share } = exemplars;
-        ExemplarKeys { keys: Keys::new(patches), labels: labels.clone(), given: *given, share: *share }
+        ExemplarKeys::lay_out(Keys::new(patches), labels.clone(), *given, *share)
+    }
+
+    /// What is learnt later never looks as the object does: the first `given` tell.
+    fn lay_out(keys: Keys, labels: Vec<f32>, given: usize, share: f32) -> ExemplarKeys {
+        let own: Vec<usize> = mostly(&labels[..given]);
+        let row = |patch: usize| keys.features().row(patch);
+        let cosine = |a: usize, b: usize| row(a).iter().zip(row(b)).map(|(a, b)| a * b).sum::<f32>();
+        let is_like = |patch: &usize| labels[*patch] == 0.0 && own.iter().any(|own| cosine(*patch, *own) >= LOOKALIKE);
+        let lookalikes = (0..given).filter(is_like).collect();
+        ExemplarKeys { keys, labels, lookalikes, given, share }
     }
 
     pub fn exemplars(&self) -> Exemplars {
@@ -65,9 +89,11 @@ impl ExemplarKeys {
     }
 
     /// For each of `patches` of `frame`, the cosine to the most similar patch of the object, and to the most similar one of
-    /// what is not it; -1 without any.
-    pub fn contrast(&self, kernel: &dyn Kernel, frame: &Keys, patches: &[usize]) -> Vec<(f32, f32)> {
-        affinity::contrast(kernel, frame, patches, &self.keys, &self.labels)
+    /// `others`; -1 without any.
+    pub fn contrast(&self, kernel: &dyn Kernel, frame: &Keys, patches: &[usize], others: Others) -> Vec<(f32, f32)> {
+        let is_among =
+            |patch| self.labels[patch] == 0.0 && (others == Others::All || !self.lookalikes.contains(&patch));
+        affinity::contrast(kernel, frame, patches, &self.keys, &self.labels, is_among)
     }
 
     /// For each patch of `frame`, the cosine to the most similar patch of the object; -1 without any.
@@ -82,14 +108,12 @@ impl ExemplarKeys {
         own.iter().map(|patch| likeness[*patch]).sum::<f32>() / own.len().max(1) as f32
     }
 
-    /// Without those of what is not the object whose cosine to the most similar patch of the object is at least `least`.
-    pub fn without_lookalikes(&self, kernel: &dyn Kernel, least: f32) -> ExemplarKeys {
-        let likeness = self.likeness(kernel, &self.keys);
-        let kept = |patch: &usize| self.labels[*patch] > 0.0 || likeness[*patch] < least;
-        let kept: Vec<usize> = (0..self.labels.len()).filter(kept).collect();
+    /// Without those of what is not the object and looks as it does.
+    pub fn without_lookalikes(&self) -> ExemplarKeys {
+        let kept: Vec<usize> = (0..self.labels.len()).filter(|patch| !self.lookalikes.contains(patch)).collect();
         let labels = kept.iter().map(|patch| self.labels[*patch]).collect();
-        let given = kept.iter().filter(|patch| **patch < self.given).count();
-        ExemplarKeys { keys: self.keys.gather(&kept), labels, given, share: self.share }
+        let given = self.given - self.lookalikes.len();
+        ExemplarKeys { keys: self.keys.gather(&kept), labels, lookalikes: Vec::new(), given, share: self.share }
     }
 
     /// The labels of `patches` of `frame`: means over those of the most similar exemplars, weighed as matches in frames are.
@@ -193,8 +217,8 @@ mod tests {
         assert_eq!(rows.len(), exemplars.given, "none is kept twice");
         // What is most like the object and not it is among them: the object's own patches have their likeness to that.
         let inside: Vec<usize> = (0..GRID.len()).filter(|patch| labels()[*patch] == 1.0).collect();
-        let all = affinity::contrast(kernel().as_ref(), &frame, &inside, &frame, &labels());
-        let kept = exemplars.contrast(kernel().as_ref(), &frame, &inside);
+        let all = affinity::contrast(kernel().as_ref(), &frame, &inside, &frame, &labels(), |p| labels()[p] == 0.0);
+        let kept = exemplars.contrast(kernel().as_ref(), &frame, &inside, Others::All);
         let close = |a: f32, b: f32| (a - b).abs() < 1e-5;
         assert!(kept.iter().zip(&all).all(|(kept, all)| close(kept.0, all.0) && kept.0 > 0.999));
         let largest = |all: &[(f32, f32)]| all.iter().map(|(_, outside)| *outside).fold(-1.0, f32::max);
@@ -219,24 +243,57 @@ mod tests {
         // The newest is the last, and known to the bit.
         let newest = random_features(PatchGrid { rows: 1, cols: 8, patch: 16 }, DIM, 159);
         assert!(rows.ends_with(newest.row(7)));
-        let contrast = exemplars.contrast(kernel().as_ref(), &Keys::new(&newest), &[0, 7]);
+        let contrast = exemplars.contrast(kernel().as_ref(), &Keys::new(&newest), &[0, 7], Others::All);
         assert!(contrast[0].0 > 0.999 && contrast[0].1 < 0.999 && contrast[1].1 > 0.999, "{contrast:?}");
     }
 
+    /// A frame in which what looks as the object does, more or less, is at the lower right as well.
+    fn frame_with_twin() -> Keys {
+        let mut features = random_features(GRID, DIM, 1);
+        let noise = random_features(GRID, DIM, 2);
+        for (row, col) in (0..12).map(|i| (i / 4, i % 4)) {
+            let (from, to) = (row * GRID.cols + col, (row + 8) * GRID.cols + col + 10);
+            let share = 0.1 * (row * 4 + col) as f32;
+            for d in 0..DIM {
+                features.data[to * DIM + d] = features.data[from * DIM + d] + share * noise.data[to * DIM + d];
+            }
+        }
+        features.normalise();
+        Keys::new(&features)
+    }
+
     #[test]
-    fn what_is_not_the_object_and_looks_like_it_can_be_left_out() {
-        let frame = frame(1);
+    fn what_is_not_the_object_and_looks_as_it_does_can_be_left_out() {
+        let frame = frame_with_twin();
         let exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels(), GRID.len() as f32);
-        let least = 0.4;
-        let left = exemplars.without_lookalikes(kernel().as_ref(), least);
-        let like = exemplars.likeness(kernel().as_ref(), &exemplars.keys);
-        let kept: Vec<usize> =
-            (0..exemplars.labels.len()).filter(|i| exemplars.labels[*i] > 0.0 || like[*i] < least).collect();
-        assert!((16..exemplars.labels.len()).contains(&kept.len()), "some are, and some are not: {}", kept.len());
+        let left = exemplars.without_lookalikes();
+        let row = |i: usize| exemplars.keys.features().row(i);
+        let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let of_object: Vec<usize> = (0..exemplars.labels.len()).filter(|i| exemplars.labels[*i] >= 0.5).collect();
+        let is_like = |i: usize| of_object.iter().any(|own| cosine(row(i), row(*own)) >= LOOKALIKE);
+        let is_kept = |i: &usize| exemplars.labels[*i] > 0.0 || !is_like(*i);
+        let kept: Vec<usize> = (0..exemplars.labels.len()).filter(is_kept).collect();
+        let gone = exemplars.labels.len() - kept.len();
+        assert!((3..12).contains(&gone), "some of the twin are, and some are not: {gone}");
         assert_eq!(left.labels, kept.iter().map(|i| exemplars.labels[*i]).collect::<Vec<f32>>());
         assert_eq!(left.given, kept.len());
-        let rows = |keys: &Keys, i: usize| keys.features().row(i).to_vec();
-        assert!((0..kept.len()).all(|i| rows(&left.keys, i) == rows(&exemplars.keys, kept[i])));
+        assert!((0..kept.len()).all(|i| left.keys.features().row(i) == row(kept[i])));
+        // Read from a file they are the same.
+        let read = ExemplarKeys::new(&exemplars.exemplars());
+        assert_eq!(read.without_lookalikes().exemplars(), left.exemplars());
+
+        let object: Vec<usize> = (0..GRID.len()).filter(|patch| labels()[*patch] == 1.0).collect();
+        let contrasts = |others| exemplars.contrast(kernel().as_ref(), &frame, &object, others);
+        for ((all, unlike), patch) in contrasts(Others::All).iter().zip(contrasts(Others::Unlike)).zip(&object) {
+            let own = frame.features().row(*patch);
+            let nearest = |among: &dyn Fn(usize) -> bool| {
+                let others = (0..exemplars.labels.len()).filter(|i| exemplars.labels[*i] == 0.0 && among(*i));
+                others.map(|i| cosine(own, row(i))).fold(-1.0, f32::max)
+            };
+            assert!((all.1 - nearest(&|_| true)).abs() < 1e-5, "{patch}: {all:?}");
+            assert!((unlike.1 - nearest(&|i| !is_like(i))).abs() < 1e-5, "{patch}: {unlike:?}");
+            assert_eq!(all.0, unlike.0);
+        }
     }
 
     #[test]

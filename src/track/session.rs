@@ -1,8 +1,10 @@
 //! One camera's tracks: pure and deterministic. It takes embeddings and times, and returns reports.
 
 mod beside;
+mod evidence;
 mod gaze;
 mod object;
+mod place;
 mod seek;
 
 use std::collections::VecDeque;
@@ -86,10 +88,6 @@ pub enum TagError {
     Seed(#[from] SeedError),
 }
 
-/// Patches of an object that are compared with its exemplars, at most and at least, and those of all objects
-/// together: so many objects cost no more than some.
-const SAMPLES: RangeInclusive<usize> = 8..=32;
-const SAMPLES_OF_ALL: usize = 256;
 /// How much less similar to its exemplars than usual something may be that may be the object, and how fast the usual similarity
 /// follows what is seen, a frame.
 const ALIKE: f32 = 0.05;
@@ -468,13 +466,7 @@ impl Session {
 
     /// Shares out the labels of those that look the same by where each is expected.
     fn part_lookalikes(&mut self, meta: &FrameMeta) {
-        let grid = self.memory.grid();
-        let [left, top, width, height] = self.memory.view().pixels(meta.width, meta.height).map(|v| v as f64);
-        let (across, down) = (width / grid.cols as f64, height / grid.rows as f64);
-        let place = |patch: usize| {
-            let (row, col) = (patch / grid.cols, patch % grid.cols);
-            [left + (col as f64 + 0.5) * across, top + (row as f64 + 0.5) * down]
-        };
+        let place = self.places(meta);
         let time = seconds(meta);
         let mut touching = vec![false; self.objects.len()];
         let planes: Vec<&[f32]> =
@@ -497,7 +489,7 @@ impl Session {
             touching[one] |= touch;
             touching[other] |= touch;
             let (mut a, mut b) = (a.to_vec(), b.to_vec());
-            lookalikes::part([&mut a, &mut b], [here, there], (0..grid.len()).map(place));
+            lookalikes::part([&mut a, &mut b], [here, there], (0..self.memory.grid().len()).map(&place));
             self.memory.correct(keys[0], &a);
             self.memory.correct(keys[1], &b);
         }
@@ -514,35 +506,6 @@ impl Session {
         let usual = pair.iter().filter_map(|object| object.usual_similarity).fold(f32::INFINITY, f32::min);
         let [Some(a), Some(b)] = pair.map(|object| self.memory.exemplars(key(object.id))) else { return false };
         self.memory.resemblance(a, b) > usual - ALIKE
-    }
-
-    fn evidence_of(&self, object: &Object) -> Evidence {
-        let key = key(object.id);
-        match (self.memory.labels(key), self.memory.exemplars(key)) {
-            (Some(labels), Some(exemplars)) => self.evidence(labels, exemplars, object.usual_similarity),
-            _ => Evidence::default(),
-        }
-    }
-
-    /// What speaks for labels in the newest frame, of an object with these exemplars and this usual similarity to them.
-    fn evidence(&self, labels: &[f32], exemplars: &ExemplarKeys, usual: Option<f32>) -> Evidence {
-        let (sum, squares) = labels.iter().fold((0.0f32, 0.0f32), |(s, q), l| (s + l, q + l * l));
-        // Patches that are the object's for the most part; where it has none, those that are most its own.
-        let peak = labels.iter().copied().fold(0.0, f32::max);
-        if sum <= 0.0 || peak < 0.2 {
-            return Evidence::default();
-        }
-        let patches: Vec<usize> = (0..labels.len()).filter(|p| labels[*p] >= 0.5f32.min(peak)).collect();
-        let (similarity, margin) = self.memory.contrast(exemplars, &self.sample(&patches)).unwrap_or((0.0, 0.0));
-        let size_ratio = sum / exemplars.size(self.memory.patches_in_frame()).max(1e-6);
-        let wanted = Evidence::wanted(usual);
-        Evidence { label_mass: squares / sum, similarity, margin, size_ratio, wanted }
-    }
-
-    /// Those of an object's patches that are compared with exemplars.
-    fn sample(&self, patches: &[usize]) -> Vec<usize> {
-        let samples = (SAMPLES_OF_ALL / self.objects.len().max(1)).clamp(*SAMPLES.start(), *SAMPLES.end());
-        patches.iter().copied().step_by(patches.len().div_ceil(samples).max(1)).collect()
     }
 
     /// Learns what one of the objects that are surely seen looks like now, and what is not it, each in its turn.

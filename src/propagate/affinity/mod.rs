@@ -165,20 +165,21 @@ pub fn likeness(kernel: &dyn Kernel, others: &Keys, patches: &[usize], keys: &Ke
 }
 
 /// For each of `patches` of `queries`, the cosine of its best match among the patches of `keys` with labels of
-/// at least 0.5, and among those with labels of 0; -1 where there are none. `labels` are (rows * cols).
+/// at least 0.5, and among those that `others` takes; -1 where there are none. `labels` are (rows * cols).
 pub fn contrast(
     kernel: &dyn Kernel,
     queries: &Keys,
     patches: &[usize],
     keys: &Keys,
     labels: &[f32],
+    others: impl Fn(usize) -> bool,
 ) -> Vec<(f32, f32)> {
     // An object so small that no patch is half its own is compared by those that are most so.
     let least = labels.iter().copied().fold(0.0, f32::max).min(0.5);
     let object: Vec<usize> =
         (0..labels.len()).filter(|patch| labels[*patch] > 0.0 && labels[*patch] >= least).collect();
     let inside = search_everywhere(kernel, queries, patches, &keys.gather(&object), 1);
-    let outside = among(kernel, queries, patches, keys, |patch| labels[patch] == 0.0, 1);
+    let outside = among(kernel, queries, patches, keys, others, 1);
     inside.data.iter().zip(&outside.data).map(|(a, b)| (a.cosine.max(-1.0), b.cosine.max(-1.0))).collect()
 }
 
@@ -459,7 +460,7 @@ pub(super) mod tests {
             for kernel in kernels() {
                 let near = |a: f32, b: f32| a == b || (a - b).abs() < 1e-5;
                 let found = search_everywhere(kernel.as_ref(), &query_keys, &patches, &keys, k);
-                let contrasts = contrast(kernel.as_ref(), &query_keys, &patches, &keys, &labels);
+                let contrasts = contrast(kernel.as_ref(), &query_keys, &patches, &keys, &labels, |p| labels[p] == 0.0);
                 for (i, query) in patches.iter().enumerate() {
                     for (a, b) in found.of(i).iter().zip(expected.of(*query)) {
                         prop_assert!(near(a.cosine, b.cosine), "{}: {a:?}, but it is {b:?}", kernel.name());

@@ -2,7 +2,7 @@
 
 use super::{ObjectKey, Plane, Propagator};
 use crate::propagate::affinity::{self, Keys};
-use crate::propagate::exemplars::{ExemplarKeys, diverse, mostly};
+use crate::propagate::exemplars::{ExemplarKeys, Others, diverse, mostly};
 
 /// How many times as many patches as it had an object is looked for among.
 pub(super) const SPREAD: usize = 4;
@@ -46,11 +46,11 @@ impl Propagator {
     }
 
     /// How much patches of the newest frame are like an object, and how much more than they are like what is known not to
-    /// be it: the mean over `patches` of the best cosine to the object's exemplars, and of that less the best cosine to the
-    /// others. `None` without a frame or patches.
-    pub fn contrast(&self, exemplars: &ExemplarKeys, patches: &[usize]) -> Option<(f32, f32)> {
+    /// be it: the mean over `patches` of the best cosine to the object's exemplars, and of that less the best cosine to
+    /// `others`. `None` without a frame or patches.
+    pub fn contrast(&self, exemplars: &ExemplarKeys, patches: &[usize], others: Others) -> Option<(f32, f32)> {
         let newest = &self.context.back()?.keys;
-        let best = exemplars.contrast(self.kernel.as_ref(), newest, patches);
+        let best = exemplars.contrast(self.kernel.as_ref(), newest, patches, others);
         let n = (!best.is_empty()).then_some(best.len() as f32)?;
         let similarity = best.iter().map(|(inside, _)| inside).sum::<f32>() / n;
         let margin = best.iter().map(|(inside, outside)| inside - outside).sum::<f32>() / n;
@@ -60,11 +60,6 @@ impl Propagator {
     /// How similar two objects look: the mean over the exemplars of the one that are it of the best cosine to those of the other.
     pub fn resemblance(&self, one: &ExemplarKeys, other: &ExemplarKeys) -> f32 {
         one.resemblance(self.kernel.as_ref(), other)
-    }
-
-    /// An object's exemplars without those of what is not it that are at least so similar to those that are.
-    pub fn without_lookalikes(&self, exemplars: &ExemplarKeys, least: f32) -> ExemplarKeys {
-        exemplars.without_lookalikes(self.kernel.as_ref(), least)
     }
 
     /// Learns what an object looks like, and what is not it, from the newest frame, in which it is surely where its labels
@@ -81,7 +76,7 @@ impl Propagator {
         let (labels, exemplars) = (self.labels(key)?, &self.find(key)?.1.exemplars);
         let likeness = exemplars.likeness(kernel, newest);
         let contrasted = |patches: Vec<usize>, accept: &dyn Fn((f32, f32)) -> bool| -> Vec<usize> {
-            let contrasts = exemplars.contrast(kernel, newest, &patches);
+            let contrasts = exemplars.contrast(kernel, newest, &patches, Others::All);
             let accepted = patches.into_iter().zip(contrasts).filter(|(_, contrast)| accept(*contrast));
             diverse(kernel, newest, &accepted.map(|(patch, _)| patch).collect::<Vec<usize>>(), &[], LEARNT)
         };

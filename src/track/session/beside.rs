@@ -1,15 +1,12 @@
 //! Looking for an object beside what looks as it does and is not it: its twin, say.
 
 use super::object::Object;
-use super::seek::{Bar, Sight, largest};
+use super::seek::{Bar, Sight, labelled, largest};
 use super::{ALIKE, Session};
-use crate::propagate::exemplars::ExemplarKeys;
+use crate::propagate::exemplars::{ExemplarKeys, Others};
 use crate::track::distractors::Distractors;
 use crate::track::lookalikes::Expected;
 use crate::types::TrackId;
-
-/// What is known not to be an object, and is no less similar to it than it usually is itself, by so much: that looks as it does.
-const LOOKALIKE: f32 = 2.0 * ALIKE;
 
 impl Session {
     /// Looks for an object that was not found for what it is: what looks as it does may be another. Where all that looked so when it
@@ -23,7 +20,7 @@ impl Session {
     ) -> (Sight, Option<Distractors>) {
         let known = object.distractors.clone();
         let Some(usual) = object.usual_similarity else { return (Sight::Nowhere, known) };
-        let alike = self.alike(object.id, usual, exemplars);
+        let alike = self.alike(usual, exemplars);
         if alike.is_empty() {
             return (Sight::Nowhere, known);
         }
@@ -37,40 +34,30 @@ impl Session {
             return (Sight::Ambiguous, Some(distractors));
         }
         // What it is known not to be tells it from the background still, and not from those.
-        let exemplars = self.memory.without_lookalikes(exemplars, usual - LOOKALIKE);
+        let exemplars = exemplars.without_lookalikes();
         let labels = self.memory.look_everywhere(&exemplars);
         let mut parts = labels.map(|labels| self.free(object.id, labels, &exemplars)).unwrap_or_default();
         parts.retain(|part| place(part).is_some_and(|place| !distractors.cover(&place)));
-        let sight = largest(parts).map(|labels| self.judge(object.id, labels, &exemplars, bar, rivals));
+        // What looks the same and is out of sight as well is not what comes if it can be what has come to where that was.
+        let is_elsewhere = |rival: &TrackId| {
+            let theirs = self.objects.iter().find(|object| object.id == *rival).and_then(|object| object.gone_from);
+            theirs.is_some_and(|theirs| distractors.cover(&theirs) && !theirs.touches(&gone_from))
+        };
+        let rivals: Vec<TrackId> = rivals.iter().copied().filter(|rival| !is_elsewhere(rival)).collect();
+        let sight = largest(parts).map(|labels| self.judge(object.id, labels, &exemplars, bar, &rivals));
         let found = sight.filter(|sight| matches!(sight, Sight::Found { .. }));
         (found.unwrap_or(Sight::Ambiguous), Some(distractors))
     }
 
-    /// What is as similar to an object's exemplars as it usually is, and no less to something that is known not to be it: the labels
-    /// of each such part of the newest frame.
-    fn alike(&self, id: TrackId, usual: f32, exemplars: &ExemplarKeys) -> Vec<Vec<f32>> {
+    /// What is about as similar to an object's exemplars as it usually is, and not much more to something that is known not to be it: the
+    /// labels of each such part of the newest frame.
+    fn alike(&self, usual: f32, exemplars: &ExemplarKeys) -> Vec<Vec<f32>> {
         let labels = self.memory.alike(exemplars, usual - ALIKE);
-        let mut parts = labels.map(|labels| self.free(id, labels, exemplars)).unwrap_or_default();
+        let mut parts = labels.map(|labels| self.parts(&labels, exemplars)).unwrap_or_default();
         parts.retain(|part| {
-            let patches: Vec<usize> = (0..part.len()).filter(|patch| part[*patch] > 0.0).collect();
-            let contrast = self.memory.contrast(exemplars, &self.sample(&patches));
+            let contrast = self.memory.contrast(exemplars, &self.sample(&labelled(part)), Others::All);
             contrast.is_some_and(|(_, margin)| margin > -ALIKE)
         });
         parts
-    }
-
-    /// Where the patches with labels are in the newest frame, which is looked at whole; of a radius of at least `least` pixels.
-    fn place_of(&self, labels: &[f32], least: f64) -> Option<Expected> {
-        let (meta, grid) = (self.recent.back()?, self.memory.grid());
-        let (across, down) = (meta.width as f64 / grid.cols as f64, meta.height as f64 / grid.rows as f64);
-        let (mut mass, mut moments) = (0.0, [0.0; 2]);
-        for (patch, label) in labels.iter().enumerate().filter(|(_, label)| **label > 0.0) {
-            let label = f64::from(*label);
-            mass += label;
-            moments[0] += label * ((patch % grid.cols) as f64 + 0.5) * across;
-            moments[1] += label * ((patch / grid.cols) as f64 + 0.5) * down;
-        }
-        let radius = (mass * across * down / std::f64::consts::PI).sqrt().max(least);
-        (mass > 0.0).then(|| Expected { centre: moments.map(|moment| moment / mass), radius })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::object::Object;
 use super::{Known, Session, key};
-use crate::propagate::exemplars::ExemplarKeys;
+use crate::propagate::exemplars::{ExemplarKeys, Others};
 use crate::track::life::Life;
 use crate::types::{PatchGrid, TrackId, TrackState};
 
@@ -32,15 +32,19 @@ const AMBIGUOUS: f32 = 0.02;
 pub(super) struct Bar {
     /// It must score at least this ...
     pub(super) score: f32,
+    /// ... as something that is usually so similar to its exemplars ...
+    usual: Option<f32>,
     /// ... with at least this similarity to its exemplars ...
     similarity: f32,
     /// ... so many times in a row.
     looks: u32,
 }
 /// Of an object that was lost in the scene that the camera shows. It may be dim by now, or blurred, or show another side.
-pub(super) const REACQUIRE: Bar = Bar { score: 0.58, similarity: 0.0, looks: 1 };
-/// Of one that has not been seen in that scene: anything may be there.
-const RECOGNISE: Bar = Bar { score: 0.7, similarity: 0.8, looks: 3 };
+pub(super) const REACQUIRE: Bar = Bar { score: 0.58, usual: None, similarity: 0.0, looks: 1 };
+/// Of one that has not been seen since the camera shows another scene: anything may be there. It may be that scene in another light, too.
+const RETURN: Bar = Bar { score: 0.75, usual: Some(1.0), similarity: 0.0, looks: 3 };
+/// Of one that is known from before.
+const RECOGNISE: Bar = Bar { score: 0.7, usual: None, similarity: 0.8, looks: 3 };
 /// What is found must have this fraction of the reference's patches.
 const REACQUIRE_SIZE: f32 = 0.3;
 impl Session {
@@ -57,11 +61,14 @@ impl Session {
         for id in in_turn(self.unseen().chain(regained).collect(), &mut self.sought[0]) {
             let Some(object) = self.objects.iter().find(|object| object.id == id) else { continue };
             let Some(exemplars) = self.memory.exemplars(key(id)) else { continue };
-            let bar = if object.displaced { RECOGNISE } else { REACQUIRE };
+            let bar = if object.displaced { RETURN } else { REACQUIRE };
             let rivals: Vec<TrackId> = self.unseen().collect();
             let (sight, distractors) = match self.look_for(id, exemplars, &bar, &rivals) {
-                Sight::Nowhere => self.look_beside(object, exemplars, &bar, &rivals),
-                sight => (sight, object.distractors.clone()),
+                found @ Sight::Found { .. } => (found, object.distractors.clone()),
+                sight => match self.look_beside(object, exemplars, &bar, &rivals) {
+                    (Sight::Nowhere, distractors) => (sight, distractors),
+                    beside => beside,
+                },
             };
             let Some(object) = self.objects.iter_mut().find(|object| object.id == id) else { continue };
             object.distractors = distractors;
@@ -141,15 +148,15 @@ impl Session {
         bar: &Bar,
         rivals: &[TrackId],
     ) -> Sight {
-        let evidence = self.evidence(&labels, exemplars, None);
+        let evidence = self.evidence(&labels, exemplars, bar.usual, Others::All);
         let score = evidence.score();
         if score < bar.score.max(self.config.min_score) || evidence.similarity < bar.similarity {
             return Sight::Nowhere;
         }
-        let patches: Vec<usize> = (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect();
-        let patches = self.sample(&patches);
-        let similarity =
-            |exemplars| self.memory.contrast(exemplars, &patches).map_or(0.0, |(similarity, _)| similarity);
+        let patches = self.sample(&labelled(&labels));
+        let similarity = |exemplars| {
+            self.memory.contrast(exemplars, &patches, Others::All).map_or(0.0, |(similarity, _)| similarity)
+        };
         let own = similarity(exemplars);
         let known = |rival| self.known.iter().find(|known| known.id == rival).map(|known| &known.exemplars);
         let is_as_like = |rival: &&TrackId| {
@@ -182,9 +189,19 @@ impl Session {
         for theirs in seen.filter_map(|other| self.memory.labels(key(other.id))) {
             labels.iter_mut().zip(theirs).filter(|(_, theirs)| **theirs >= 0.5).for_each(|(label, _)| *label = 0.0);
         }
-        let least = REACQUIRE_SIZE * exemplars.size(self.memory.patches_in_frame());
-        components(&labels, self.memory.grid(), least)
+        self.parts(&labels, exemplars)
     }
+
+    /// The parts of `labels` that are large enough to be the object.
+    pub(super) fn parts(&self, labels: &[f32], exemplars: &ExemplarKeys) -> Vec<Vec<f32>> {
+        let least = REACQUIRE_SIZE * exemplars.size(self.memory.patches_in_frame());
+        components(labels, self.memory.grid(), least)
+    }
+}
+
+/// The patches with a label.
+pub(super) fn labelled(labels: &[f32]) -> Vec<usize> {
+    (0..labels.len()).filter(|patch| labels[*patch] > 0.0).collect()
 }
 
 /// That of several parts which has the most.
