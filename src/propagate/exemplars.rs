@@ -108,11 +108,13 @@ impl ExemplarKeys {
         own.iter().map(|patch| likeness[*patch]).sum::<f32>() / own.len().max(1) as f32
     }
 
-    /// Without those of what is not the object and looks as it does.
-    pub fn without_lookalikes(&self) -> ExemplarKeys {
-        let kept: Vec<usize> = (0..self.labels.len()).filter(|patch| !self.lookalikes.contains(patch)).collect();
+    /// Without those of what is not the object and whose cosine to the most similar patch of the object is at least `least`.
+    pub fn without_lookalikes(&self, kernel: &dyn Kernel, least: f32) -> ExemplarKeys {
+        let likeness = self.likeness(kernel, &self.keys);
+        let kept = |patch: &usize| self.labels[*patch] > 0.0 || likeness[*patch] < least;
+        let kept: Vec<usize> = (0..self.labels.len()).filter(kept).collect();
         let labels = kept.iter().map(|patch| self.labels[*patch]).collect();
-        let given = self.given - self.lookalikes.len();
+        let given = kept.iter().filter(|patch| **patch < self.given).count();
         ExemplarKeys { keys: self.keys.gather(&kept), labels, lookalikes: Vec::new(), given, share: self.share }
     }
 
@@ -266,21 +268,24 @@ mod tests {
     fn what_is_not_the_object_and_looks_as_it_does_can_be_left_out() {
         let frame = frame_with_twin();
         let exemplars = ExemplarKeys::of(kernel().as_ref(), &frame, &labels(), GRID.len() as f32);
-        let left = exemplars.without_lookalikes();
         let row = |i: usize| exemplars.keys.features().row(i);
         let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
         let of_object: Vec<usize> = (0..exemplars.labels.len()).filter(|i| exemplars.labels[*i] >= 0.5).collect();
-        let is_like = |i: usize| of_object.iter().any(|own| cosine(row(i), row(*own)) >= LOOKALIKE);
-        let is_kept = |i: &usize| exemplars.labels[*i] > 0.0 || !is_like(*i);
-        let kept: Vec<usize> = (0..exemplars.labels.len()).filter(is_kept).collect();
-        let gone = exemplars.labels.len() - kept.len();
-        assert!((3..12).contains(&gone), "some of the twin are, and some are not: {gone}");
-        assert_eq!(left.labels, kept.iter().map(|i| exemplars.labels[*i]).collect::<Vec<f32>>());
-        assert_eq!(left.given, kept.len());
-        assert!((0..kept.len()).all(|i| left.keys.features().row(i) == row(kept[i])));
-        // Read from a file they are the same.
-        let read = ExemplarKeys::new(&exemplars.exemplars());
-        assert_eq!(read.without_lookalikes().exemplars(), left.exemplars());
+        let is_like = |i: usize, least| of_object.iter().any(|own| cosine(row(i), row(*own)) >= least);
+        let count =
+            |least| (0..exemplars.labels.len()).filter(|i| exemplars.labels[*i] == 0.0 && is_like(*i, least)).count();
+        assert!((3..12).contains(&count(LOOKALIKE)), "some of the twin are, and some are not: {}", count(LOOKALIKE));
+        for least in [0.6, 0.97] {
+            let left = exemplars.without_lookalikes(kernel().as_ref(), least);
+            let is_kept = |i: &usize| exemplars.labels[*i] > 0.0 || !is_like(*i, least);
+            let kept: Vec<usize> = (0..exemplars.labels.len()).filter(is_kept).collect();
+            let gone = count(least);
+            assert!((1..exemplars.given).contains(&gone) && gone != count(LOOKALIKE), "{gone} of {least}");
+            assert_eq!(left.labels, kept.iter().map(|i| exemplars.labels[*i]).collect::<Vec<f32>>());
+            assert_eq!(left.given, kept.len());
+            assert!((0..kept.len()).all(|i| left.keys.features().row(i) == row(kept[i])));
+            assert!(left.lookalikes.is_empty());
+        }
 
         let object: Vec<usize> = (0..GRID.len()).filter(|patch| labels()[*patch] == 1.0).collect();
         let contrasts = |others| exemplars.contrast(kernel().as_ref(), &frame, &object, others);
@@ -291,9 +296,11 @@ mod tests {
                 others.map(|i| cosine(own, row(i))).fold(-1.0, f32::max)
             };
             assert!((all.1 - nearest(&|_| true)).abs() < 1e-5, "{patch}: {all:?}");
-            assert!((unlike.1 - nearest(&|i| !is_like(i))).abs() < 1e-5, "{patch}: {unlike:?}");
+            assert!((unlike.1 - nearest(&|i| !is_like(i, LOOKALIKE))).abs() < 1e-5, "{patch}: {unlike:?}");
             assert_eq!(all.0, unlike.0);
         }
+        // Read from a file they are the same.
+        assert_eq!(ExemplarKeys::new(&exemplars.exemplars()).lookalikes, exemplars.lookalikes);
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl Propagator {
         one.resemblance(self.kernel.as_ref(), other)
     }
 
+    /// An object's exemplars without those of what is not it that are at least so similar to those that are.
+    pub fn without_lookalikes(&self, exemplars: &ExemplarKeys, least: f32) -> ExemplarKeys {
+        exemplars.without_lookalikes(self.kernel.as_ref(), least)
+    }
+
     /// Learns what an object looks like, and what is not it, from the newest frame, in which it is surely where its labels
     /// are: what of it is new, and what else would be taken for it. Returns whether there was anything to learn.
     pub fn study(&mut self, key: ObjectKey) -> bool {

@@ -34,7 +34,7 @@ impl Session {
             return (Sight::Ambiguous, Some(distractors));
         }
         // What it is known not to be tells it from the background still, and not from those.
-        let exemplars = exemplars.without_lookalikes();
+        let exemplars = self.memory.without_lookalikes(exemplars, usual - 2.0 * ALIKE);
         let labels = self.memory.look_everywhere(&exemplars);
         let mut parts = labels.map(|labels| self.free(object.id, labels, &exemplars)).unwrap_or_default();
         parts.retain(|part| place(part).is_some_and(|place| !distractors.cover(&place)));
