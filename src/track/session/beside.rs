@@ -2,7 +2,7 @@
 
 use super::object::Object;
 use super::seek::{Bar, Sight, labelled, largest};
-use super::{ALIKE, Session};
+use super::{ALIKE, Session, seconds};
 use crate::propagate::exemplars::{ExemplarKeys, Others};
 use crate::track::distractors::Distractors;
 use crate::track::lookalikes::Expected;
@@ -27,10 +27,11 @@ impl Session {
         // In another scene, or in a part of this one, nothing tells which of them were there before.
         let is_told = self.sees_all() && (known.is_some() || !object.displaced);
         let Some(gone_from) = object.gone_from.filter(|_| is_told) else { return (Sight::Ambiguous, known) };
+        let now = self.recent.back().map_or(0.0, seconds);
         let place = |labels: &Vec<f32>| self.place_of(labels, gone_from.radius);
         let places: Vec<Expected> = alike.iter().filter_map(place).collect();
-        let mut distractors = known.unwrap_or_else(|| Distractors::of(&places, &gone_from));
-        if !distractors.follow(&places) {
+        let mut distractors = known.unwrap_or_else(|| Distractors::of(&places, &gone_from, now));
+        if !distractors.follow(&places, now) {
             return (Sight::Ambiguous, Some(distractors));
         }
         // What it is known not to be tells it from the background still, and not from those.
