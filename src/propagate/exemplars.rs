@@ -108,6 +108,11 @@ impl ExemplarKeys {
         own.iter().map(|patch| likeness[*patch]).sum::<f32>() / own.len().max(1) as f32
     }
 
+    /// Whether something that is not the object looks as it does.
+    pub fn has_lookalikes(&self) -> bool {
+        !self.lookalikes.is_empty()
+    }
+
     /// Without those of what is not the object and whose cosine to the most similar patch of the object is at least `least`.
     pub fn without_lookalikes(&self, kernel: &dyn Kernel, least: f32) -> ExemplarKeys {
         let likeness = self.likeness(kernel, &self.keys);

@@ -155,8 +155,9 @@ impl Session {
         self.watch_scene();
         self.part_lookalikes(meta);
         let evidence: Vec<Evidence> = self.objects.iter().map(|o| self.evidence_of(o)).collect();
-        for (object, evidence) in self.objects.iter_mut().zip(&evidence) {
-            object.score = evidence.score();
+        let astray: Vec<bool> = self.objects.iter().map(|object| self.is_astray(object)).collect();
+        for ((object, evidence), astray) in self.objects.iter_mut().zip(&evidence).zip(astray) {
+            (object.score, object.astray) = (evidence.score(), astray);
             if object.score >= REACQUIRE.score && !object.displaced {
                 let usual = object.usual_similarity.unwrap_or(evidence.similarity);
                 object.usual_similarity = Some(usual + SIMILARITY_RATE * (evidence.similarity - usual));

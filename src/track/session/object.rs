@@ -35,6 +35,8 @@ pub(super) struct Object {
     pub(super) confused: bool,
     /// Whether the camera has shown another scene since it was surely seen: then only what is surely it is taken for it.
     pub(super) displaced: bool,
+    /// Whether its labels are elsewhere than it was, and may be on what looks as it does: then it is looked for, too.
+    pub(super) astray: bool,
     /// How often in a row it has been found since.
     pub(super) looks: u32,
     /// How similar it is to its exemplars where it scores as well as what is found again must; `None` before it did.
@@ -66,6 +68,7 @@ impl Object {
             touching: None,
             confused: false,
             displaced: false,
+            astray: false,
             looks: 0,
             usual_similarity: None,
             gone_from: None,
@@ -114,7 +117,7 @@ impl Object {
 
     /// Whether what its labels are on is likely enough to be it.
     pub(super) fn is_recognisable(&self, config: &TrackConfig) -> bool {
-        self.score >= config.min_score && !self.displaced
+        self.score >= config.min_score && !self.displaced && !self.astray
     }
 
     /// Whether nobody has tagged it.

@@ -2,7 +2,8 @@
 
 use super::object::Object;
 use super::seek::labelled;
-use super::{Session, seconds};
+use super::{Session, key, seconds};
+use crate::propagate::exemplars::ExemplarKeys;
 use crate::track::lookalikes::Expected;
 use crate::types::FrameMeta;
 
@@ -31,6 +32,14 @@ impl Session {
         let area = (meta.width * meta.height) as f64 / f64::from(self.memory.patches_in_frame());
         let radius = (mass * area / std::f64::consts::PI).sqrt().max(least);
         (mass > 0.0).then(|| Expected { centre: moments.map(|moment| moment / mass), radius })
+    }
+
+    /// Whether the labels of an object that was out of sight are elsewhere than it was, and may be on what looks as it does.
+    pub(super) fn is_astray(&self, object: &Object) -> bool {
+        let key = key(object.id);
+        let has_lookalikes = self.memory.exemplars(key).is_some_and(ExemplarKeys::has_lookalikes);
+        let labels = self.memory.labels(key).filter(|_| has_lookalikes && object.last_place.is_none());
+        labels.is_some_and(|labels| !self.is_in_place(object, labels))
     }
 
     /// Whether what has `labels` is where an object is expected, or was when it was last seen.

@@ -77,6 +77,7 @@ impl Session {
             match sight {
                 Sight::Found { labels, score } if object.looks >= bar.looks && score > seen => {
                     (object.score, object.displaced, object.looks) = (score, false, 0);
+                    object.astray = false;
                     let own = self.memory.labels(key(id)).filter(|_| seen > 0.0);
                     let labels = own.and_then(|own| joined(own, &labels)).unwrap_or(labels);
                     self.clear(&labels);

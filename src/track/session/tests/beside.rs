@@ -49,6 +49,19 @@ fn where_the_twin_left_too_it_is_not_known_which_of_the_two_comes() {
 }
 
 #[test]
+fn a_twin_that_comes_to_where_an_object_was_tagged_is_not_the_object_that_went_from_there() {
+    let mut session = session();
+    let cup = |seq: u64| (1, 3, 16 - seq.min(14) as isize);
+    let twin = |seq: u64| (1, 12 - (seq.max(20) - 20).min(8) as isize, 17);
+    session.step(&meta(0), &frame(0, &[cup(0), twin(0)]));
+    session.tag(&pixels(3, 16), None, TrackId(1), "cup".into()).unwrap();
+    let before = play(&mut session, 1..20, 1, |seq| vec![cup(seq), twin(seq)]);
+    assert_eq!(before.iter().position(|track| track.mask.is_none()), None);
+    let gone = play(&mut session, 20..50, 1, |seq| vec![twin(seq)]);
+    assert_eq!(gone[2..].iter().position(|track| track.mask.is_some()), None);
+}
+
+#[test]
 fn an_object_is_in_its_place_where_it_is_expected_or_was_when_it_went_out_of_sight() {
     let mut session = session();
     let labels = |row, col| -> Vec<f32> {
