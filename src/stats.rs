@@ -33,6 +33,8 @@ pub struct CameraStats {
 
 struct Inner {
     state: CameraState,
+    /// How often it was lost.
+    losses: u64,
     since: Instant,
     format: Option<String>,
     size: [usize; 2],
@@ -69,6 +71,7 @@ impl CameraStats {
             tracks: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 state: CameraState::Waiting,
+                losses: 0,
                 since: now,
                 format: None,
                 size: [0, 0],
@@ -84,11 +87,17 @@ impl CameraStats {
     pub fn set_state(&self, state: CameraState, now: Instant) -> bool {
         let mut inner = self.lock();
         let changed = std::mem::discriminant(&inner.state) != std::mem::discriminant(&state);
+        inner.losses += u64::from(changed && matches!(state, CameraState::Lost(_)));
         inner.state = state;
         if changed {
             inner.since = now;
         }
         changed
+    }
+
+    /// How often the camera was lost so far.
+    pub fn losses(&self) -> u64 {
+        self.lock().losses
     }
 
     pub fn state(&self) -> CameraState {
@@ -255,7 +264,10 @@ mod tests {
         assert!(!stats.set_state(CameraState::Lost("it does not exist".into()), at(7)));
         let status = stats.status("front", at(10));
         assert_eq!((status.since_s, status.problem.as_deref()), (5.0, Some("it does not exist")));
+        assert_eq!(stats.losses(), 1);
         assert!(stats.set_state(CameraState::Streaming, at(11)));
+        assert!(stats.set_state(CameraState::Lost("it is gone".into()), at(12)));
+        assert_eq!(stats.losses(), 2);
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl Prepared {
                 frame: None,
                 report: None,
                 camera_lost: false,
+                losses_told: 0,
                 sinks: sinks(),
                 stats: daemon.cameras[index].stats.clone(),
                 heart: daemon.cameras[index].heart.clone(),

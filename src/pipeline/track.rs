@@ -31,6 +31,8 @@ pub(super) struct Tracker {
     pub(super) frame: Option<Frame>,
     pub(super) report: Option<Arc<TrackReport>>,
     pub(super) camera_lost: bool,
+    /// How many losses of the camera were told.
+    pub(super) losses_told: u64,
     pub(super) sinks: Vec<Box<dyn Sink>>,
     pub(super) stats: Arc<CameraStats>,
     pub(super) heart: Heart,
@@ -72,6 +74,7 @@ impl Tracker {
     /// Takes one frame through the session, and reports.
     fn follow(&mut self, embedded: Embedded) -> Features {
         let Embedded { frame, features, mut latency } = embedded;
+        self.tell_of_short_loss();
         let start = Instant::now();
         self.session.propagate(&features);
         let propagated = Instant::now();
@@ -110,9 +113,20 @@ impl Tracker {
     /// Tells of a lost camera, once.
     fn look_after_camera(&mut self) {
         if !self.camera_lost && matches!(self.stats.state(), CameraState::Lost(_)) {
-            self.camera_lost = true;
-            self.tell_without_frame();
+            self.tell_of_loss();
         }
+    }
+
+    /// Tells of a camera that was lost and is back before anyone looked after it.
+    fn tell_of_short_loss(&mut self) {
+        if self.stats.losses() > self.losses_told && self.stats.state() == CameraState::Streaming {
+            self.tell_of_loss();
+        }
+    }
+
+    fn tell_of_loss(&mut self) {
+        (self.camera_lost, self.losses_told) = (true, self.stats.losses());
+        self.tell_without_frame();
     }
 
     /// Reports the tracks of a lost camera: no frame will come to tell of them.
