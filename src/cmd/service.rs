@@ -23,8 +23,10 @@ const ROUND: Duration = Duration::from_millis(200);
 /// How often what was learnt of the gallery's objects is written, and how long that waits for busy cameras.
 const KEEPING: Duration = Duration::from_secs(30);
 const KEEPING_PATIENCE: Duration = Duration::from_millis(200);
-/// How long what is under way may take to flow out at the end.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long frames that are under way may take to flow out at the end, and the last reports to be read: together less than the
+/// `TimeoutStopSec` of the unit. The slowest machines take seconds for a frame.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const READING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs the daemon until a signal ends it, or until every recording has been played. `file` is where a reload
 /// reads the configuration again.
@@ -106,7 +108,7 @@ fn stop(running: Pipeline, server: Arc<Server>) -> anyhow::Result<()> {
     running.daemon().keep_learnt(KEEPING_PATIENCE);
     let ended = running.stop(STOP_PATIENCE);
     if let Ok(server) = Arc::try_unwrap(server) {
-        server.shutdown(STOP_PATIENCE);
+        server.shutdown(READING_PATIENCE);
     }
     if ended { Ok(()) } else { Err(failure(Kind::Internal, "some threads did not end in time")) }
 }
