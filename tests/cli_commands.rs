@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 mod davis_scene;
 
 /// Every command that a user sees, and the hidden ones.
-const COMMANDS: [&[&str]; 39] = [
+const COMMANDS: [&[&str]; 40] = [
     &[],
     &["run"],
     &["demo"],
@@ -32,6 +32,7 @@ const COMMANDS: [&[&str]; 39] = [
     &["snapshot"],
     &["reload"],
     &["devices"],
+    &["doctor"],
     &["eval"],
     &["study"],
     &["trial"],

@@ -160,7 +160,7 @@ fn kind_of_code(code: ErrorCode) -> Kind {
     }
 }
 
-fn kind_of_source(error: &SourceError) -> Kind {
+pub fn kind_of_source(error: &SourceError) -> Kind {
     match error {
         SourceError::Timeout(_) | SourceError::Busy(_) => Kind::Temporary,
         SourceError::NotFound(_) | SourceError::Unreadable { .. } => Kind::NoInput,

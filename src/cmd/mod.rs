@@ -10,6 +10,7 @@ mod connect;
 mod daemon;
 mod demo;
 mod devices;
+mod doctor;
 mod eval;
 pub mod exit;
 mod follow;
@@ -84,6 +85,7 @@ enum Command {
     Snapshot(snapshot::Args),
     Reload(reload::Args),
     Devices(devices::Args),
+    Doctor(doctor::Args),
     Eval(eval::Args),
     Study(study::Args),
     Trial(trial::Args),
@@ -114,6 +116,7 @@ impl Cli {
             Command::Snapshot(args) => args.run(),
             Command::Reload(args) => args.run(),
             Command::Devices(args) => args.run(),
+            Command::Doctor(args) => args.run(),
             Command::Eval(args) => args.run(),
             Command::Study(args) => args.run(),
             Command::Trial(args) => args.run(),

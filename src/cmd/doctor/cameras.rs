@@ -1,0 +1,87 @@
+//! Whether cameras give frames, and what to do where they do not.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Finding;
+use super::machine::user;
+use crate::capture::{self, CameraConfig, Pace, SourceError, SourceKind};
+use crate::cmd::exit;
+use crate::types::command::Status;
+
+/// What is found of a camera: by a daemon that has it, or by a frame of it.
+pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding {
+    let subject = format!("camera {}", config.name);
+    let followed = status.and_then(|status| status.cameras.iter().find(|camera| camera.name == config.name));
+    if let Some(camera) = followed {
+        return match (&camera.problem, camera.state.as_str()) {
+            (Some(problem), _) => Finding::fault(subject, advised(config, problem), exit::Kind::Io),
+            (None, "waiting") => Finding::warning(subject, "the daemon waits for its first frame"),
+            (None, state) => Finding::good(subject, format!("{state}, {}", camera.format.clone().unwrap_or_default())),
+        };
+    }
+    // A camera takes a moment to begin.
+    let deadline = Instant::now() + Duration::from_millis(config.timeout_ms) + Duration::from_secs(1);
+    let seen = capture::open(config, Pace::Live, 0).and_then(|mut source| {
+        let format = source.format();
+        source.next(deadline).map(|frame| frame.map(|_| format))
+    });
+    match seen {
+        Ok(Some(format)) => match format.unmet(config) {
+            None => Finding::good(subject, format!("gives {format}")),
+            Some(asked) => Finding::warning(
+                subject,
+                format!("gives {format} and not {asked}; `tagalong devices` lists what it can"),
+            ),
+        },
+        Ok(None) => Finding::fault(subject, "has no frame at all", exit::Kind::NoInput),
+        Err(error) => {
+            let kind = exit::kind_of_source(&error);
+            let told = match &error {
+                SourceError::Busy(_) => {
+                    format!("{error}{}; stop that, or name another camera", holders(&config.device))
+                }
+                SourceError::Permission(_) => format!("{error} ({}), and begin a new session", user()),
+                SourceError::Timeout(_) => {
+                    format!(
+                        "{error}, though it opens; try another cable or port, and where a program feeds it, start that"
+                    )
+                }
+                _ => advised(config, &error.to_string()),
+            };
+            Finding::fault(subject, told, kind)
+        }
+    }
+}
+
+/// A problem, and what else to look at where there is no camera at all.
+fn advised(config: &CameraConfig, problem: &str) -> String {
+    let has_devices = fs::read_dir("/sys/class/video4linux").is_ok_and(|mut devices| devices.next().is_some());
+    if config.source == SourceKind::V4l2 && !has_devices {
+        format!(
+            "{problem}; the kernel knows no camera: plug it in, and see `dmesg`; a USB camera needs the module uvcvideo"
+        )
+    } else {
+        problem.to_owned()
+    }
+}
+
+/// The programs that have a device open, as " (v4l2-ctl, process 12)", as far as this user may see them.
+fn holders(device: &str) -> String {
+    let Ok(node) = Path::new(device).canonicalize() else { return String::new() };
+    let Ok(processes) = fs::read_dir("/proc") else { return String::new() };
+    let holds = |process: &Path| {
+        let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|link| link == node)
+    };
+    let named = processes.flatten().filter_map(|process| {
+        let id: u32 = process.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(process.path().join("comm")).ok()?;
+        (id != std::process::id() && holds(&process.path())).then(|| format!("{}, process {id}", name.trim()))
+    });
+    match named.collect::<Vec<_>>() {
+        none if none.is_empty() => String::new(),
+        some => format!(" ({})", some.join("; ")),
+    }
+}
