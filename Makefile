@@ -3,8 +3,9 @@
 # make test-arm      the kernels for ARM, on emulated processors
 # make count-arm     the instructions that a frame takes on ARM's kernels
 # make test-sanitized the same kernels on this processor, under AddressSanitizer
-# make test-camera   the daemon against the kernel's virtual camera, in a virtual machine
-# make test-service  the service under systemd, in a virtual machine
+# make test-vm       both of the next, in virtual machines
+# make test-camera   the daemon against the kernel's virtual cameras, and whatever may become of a camera
+# make test-service  the service under systemd
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
 # make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
@@ -25,7 +26,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build test check-code run-tests check-docs test-arm count-arm test-sanitized test-camera test-service bench run-bench eval robustness deny install uninstall clean
+.PHONY: demo build generate test check-code run-tests check-docs test-arm count-arm test-sanitized test-vm test-camera test-service bench run-bench eval robustness deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -33,6 +34,9 @@ demo: build
 build:
 	scripts/setup.sh build
 	cargo build --release --locked
+	$(MAKE) --no-print-directory generate
+
+generate:
 	rm -rf $(GENERATED)
 	$(PROGRAM) generate man $(GENERATED)/man1 >/dev/null
 	$(PROGRAM) generate completions $(GENERATED)/completions >/dev/null
@@ -77,15 +81,27 @@ test-sanitized:
 	host=$$(rustc -vV | sed -n 's/host: //p') && RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
 		cargo test --release --locked --target $$host --manifest-path tests/arm/Cargo.toml --target-dir target/sanitized
 
-test-camera: build
-	scripts/setup.sh camera
-	capture_test=$$(cargo test --release --locked --no-run --message-format json --test camera_capture | \
-		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
-	VM_TIMEOUT=$${VM_TIMEOUT:-900} ../shared/vm/vmrun.sh tests/vm/camera.sh $(PROGRAM) "$$capture_test"
+# With what `make test` has built: those profiles differ in checks alone.
+TESTED := $(or $(CARGO_TARGET_DIR),target)/debug/tagalong
+VMRUN := ../shared/vm/vmrun.sh
 
-test-service: build
+test-vm:
+	@[ -e $(VMRUN) ] || { echo "SKIPPED, ALL OF IT: the virtual machines' script $(VMRUN) is not there" >&2; exit 0; }; \
+	$(MAKE) --no-print-directory test-camera && $(MAKE) --no-print-directory test-service
+
+test-camera:
 	scripts/setup.sh camera
-	VM_TIMEOUT=$${VM_TIMEOUT:-600} ../shared/vm/vmrun.sh --systemd tests/vm/service.sh
+	cargo build --locked
+	capture_test=$$(cargo test --locked --no-run --message-format json --test camera_capture | \
+		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
+	VM_TIMEOUT=$${VM_TIMEOUT:-900} $(VMRUN) tests/vm/camera.sh $(TESTED) "$$capture_test"
+	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) tests/vm/faults.sh $(TESTED) $$(tests/vm/loopback.sh target/v4l2loopback)
+
+test-service:
+	scripts/setup.sh camera
+	cargo build --locked
+	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED)
+	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/service.sh $(TESTED)
 
 bench: build
 	scripts/setup.sh bench

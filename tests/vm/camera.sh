@@ -12,21 +12,7 @@ export TAGALONG_SOCKET_DIR=$work
 log=$work/log
 daemon=
 
-fail() {
-    echo "FAIL: $*"
-    tail -n 20 "$log" 2>/dev/null || true
-    exit 1
-}
-
-# until_true SECONDS COMMAND...: tries the command until it succeeds.
-until_true() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.2
-    done
-}
+. "$(dirname "$0")/common.sh"
 
 declare -A by=()
 start() { # FORMAT
@@ -36,6 +22,10 @@ state_dir = "$work/state"
 directory = "$work"
 [model]
 input = "240x320"
+[presets.sharp]
+zoom = 1.0
+context_frames = 3
+radius = 5
 [track]
 lost_after_s = 5
 [[camera]]
@@ -58,17 +48,11 @@ stop() {
     daemon=
 }
 
-state_is() { "$tagalong" status --json 2>/dev/null | grep -q "\"state\": *\"$1\""; }
-reports() { "$tagalong" status --json 2>/dev/null | sed -n 's/.*"reported": *\([0-9]*\).*/\1/p' | head -n 1; }
-reports_above() { (($(reports || echo 0) > $1)); }
-says_camera_lost() { "$tagalong" list --json | grep -q camera_lost; }
-tracked() { "$tagalong" list --json | grep -q '"state": *"tracked"'; }
-
-v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
-
 if [ -n "$capture_test" ]; then
     "$capture_test" --test-threads=1 --nocapture || fail "the capture test"
 fi
+# After that test, which makes the camera anew.
+show_square
 
 "$tagalong" devices >"$work/devices"
 cat "$work/devices"
@@ -118,7 +102,7 @@ echo "$name" >$driver/bind
 returned=$SECONDS
 until_true 10 state_is streaming || fail "the returned camera is not opened again"
 ((SECONDS - returned <= 4)) || fail "it took $((SECONDS - returned)) s to open the returned camera"
-v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
+show_square
 until_true 20 reports_above "$before" || fail "no reports after the camera's return"
 until_true 40 tracked || fail "the square is not tracked again: $("$tagalong" list)"
 losses_are 2 || fail "each loss is logged once, and there were two: $(losses)"

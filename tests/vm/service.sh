@@ -2,7 +2,7 @@
 # Runs inside a VM with systemd as its first process and the kernel's virtual camera: installs the service as
 # `make install` does, starts it, tags, reads tracks as an unprivileged member of the group, reloads, and kills it.
 #
-#   service.sh      in the repository's root, after `make build`
+#   service.sh TAGALONG     in the repository's root, after `make generate`
 set -euo pipefail
 export TAGALONG_SOCKET_DIR=/run/tagalong
 
@@ -27,7 +27,7 @@ reported_above() { (($(reported || echo 0) > $1)); }
 logged() { journalctl -u tagalong --no-pager -o cat | grep -q -- "$1"; }
 main_pid() { systemctl show -P MainPID tagalong; }
 
-make --no-print-directory install PREFIX=/usr >/dev/null
+make --no-print-directory install PREFIX=/usr PROGRAM="$1" >/dev/null
 cat >/etc/tagalong/tagalong.toml <<'TOML'
 [model]
 input = "240x320"
