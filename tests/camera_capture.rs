@@ -31,6 +31,7 @@ fn config(device: &str, format: &str) -> CameraConfig {
         name: "cam".into(),
         source: SourceKind::V4l2,
         device: device.into(),
+        command: Vec::new(),
         format: format.into(),
         width: 640,
         height: 360,

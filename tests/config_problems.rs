@@ -55,7 +55,7 @@ const CASES: &[Case] = &[
     Case {
         text: "[[camera]]\nsource = \"image\"\nwidth = 0",
         said: &[
-            "f.toml:2:10: camera[0].source: must be `v4l2`, `nokhwa`, `images` or `synthetic`, not \"image\"; did you mean `images`?",
+            "f.toml:2:10: camera[0].source: must be `v4l2`, `nokhwa`, `pipe`, `images` or `synthetic`, not \"image\"; did you mean `images`?",
         ],
     },
     Case {
@@ -88,6 +88,17 @@ const CASES: &[Case] = &[
         said: &[
             "f.toml:1:1: camera[0].folder: `source = \"images\"` needs the folder that they are in",
             "f.toml:7:10: camera[1].folder: there is no folder /nowhere/at-all",
+        ],
+    },
+    Case {
+        text: "[[camera]]\nname = \"a\"\nsource = \"pipe\"\n[[camera]]\nname = \"b\"\nsource = \"pipe\"\nformat = \"MJPG\"\ndevice = \"frames\"\ncommand = [\"\"]\n[[camera]]\nname = \"c\"\nsource = \"synthetic\"\ncommand = [\"ffmpeg\", 1]\n[[camera]]\nname = \"d\"\nsource = \"synthetic\"\ncommand = [\"ffmpeg\"]",
+        said: &[
+            "f.toml:1:1: camera[0].device: `source = \"pipe\"` needs the path of a named pipe, or a `command`",
+            "f.toml:1:1: camera[0].format: `source = \"pipe\"` needs the format that is written: nothing tells it of raw pixels",
+            "f.toml:8:10: camera[1].device: is not read where there is a `command`; leave one of them out",
+            "f.toml:9:11: camera[1].command: must begin with a program",
+            "f.toml:13:11: camera[2].command: must be an array of at most 64 strings, a program and its arguments, not an array",
+            "f.toml:17:11: camera[3].command: is for `source = \"pipe\"` alone",
         ],
     },
     Case {

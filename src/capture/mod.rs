@@ -1,10 +1,12 @@
-//! Frames in: from a V4L2 camera, another platform's camera, a folder of pictures, or a built-in scene.
+//! Frames in: from a V4L2 camera, another platform's camera, another program, a folder of pictures, or a built-in scene.
 
 pub mod devices;
 pub mod images;
 pub mod modes;
 #[cfg(feature = "nokhwa")]
 pub mod nokhwa;
+#[cfg(target_os = "linux")]
+pub mod pipe;
 pub mod reopen;
 pub mod sequence;
 pub mod synthetic;
@@ -53,6 +55,10 @@ pub fn open(config: &CameraConfig, pace: Pace, resume_from: u64) -> Result<Box<d
         SourceKind::Nokhwa => {
             Err(SourceError::Unsupported("this build has no nokhwa; build with `--features nokhwa`".into()))
         }
+        #[cfg(target_os = "linux")]
+        SourceKind::Pipe => Ok(Box::new(pipe::PipeSource::open(config, resume_from)?)),
+        #[cfg(not(target_os = "linux"))]
+        SourceKind::Pipe => Err(SourceError::Unsupported("pipes are read on Linux alone".into())),
         SourceKind::Images => Ok(Box::new(images::ImageSource::open(config, pace, resume_from)?)),
         SourceKind::Synthetic => {
             let source = match pace {
@@ -105,7 +111,9 @@ impl StreamFormat {
         let size = (config.width, config.height) != (self.width, self.height);
         let rate = self.fps.is_some_and(|fps| (fps - config.fps).abs() > config.fps * modes::RATE_TOLERANCE);
         match (size, rate) {
-            _ if config.source == SourceKind::Images => None,
+            _ if config.source == SourceKind::Images || self.pixels == "MJPG" && config.source == SourceKind::Pipe => {
+                None
+            }
             (true, true) => Some(format!("{}x{} at {} fps", config.width, config.height, config.fps)),
             (true, false) => Some(format!("{}x{}", config.width, config.height)),
             (false, true) => Some(format!("{} fps", config.fps)),
@@ -127,6 +135,9 @@ pub enum SourceError {
     Busy(String),
     #[error("{0} is gone")]
     Disconnected(String),
+    /// What wrote frames, how it ended and what it said.
+    #[error("{0}")]
+    Ended(String),
     #[error("{0}")]
     Unsupported(String),
     #[error("{path}: {problem}")]
@@ -157,8 +168,11 @@ pub struct CameraConfig {
     /// Names the camera in reports and commands: 1 to 64 letters, digits, `-`, `_` and `.`; unique.
     pub name: String,
     pub source: SourceKind,
-    /// `v4l2`: a path, a name under `/dev/v4l/by-id` or by-path, or `auto`. `nokhwa`: a number, or `auto`.
+    /// `v4l2`: a path, a name under `/dev/v4l/by-id` or by-path, or `auto`. `nokhwa`: a number, or `auto`. `pipe`: a named pipe's path,
+    /// where there is no command.
     pub device: String,
+    /// `pipe`: a program and its arguments, which writes frames to its standard output.
+    pub command: Vec<String>,
     /// `auto`, or the four-character code of a pixel format.
     pub format: String,
     /// Pixels asked for, 16 to 8192; the device may give another size, and `images` give the pictures' own.
@@ -185,6 +199,7 @@ pub struct CameraConfig {
 pub enum SourceKind {
     V4l2,
     Nokhwa,
+    Pipe,
     Images,
     Synthetic,
 }
@@ -199,6 +214,7 @@ pub(crate) mod tests {
             name: "test".into(),
             source,
             device: "auto".into(),
+            command: Vec::new(),
             format: "auto".into(),
             width: 640,
             height: 480,

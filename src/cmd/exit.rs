@@ -165,7 +165,7 @@ pub fn kind_of_source(error: &SourceError) -> Kind {
         SourceError::Timeout(_) | SourceError::Busy(_) => Kind::Temporary,
         SourceError::NotFound(_) | SourceError::Unreadable { .. } => Kind::NoInput,
         SourceError::Permission(_) => Kind::Permission,
-        SourceError::Disconnected(_) | SourceError::Io { .. } => Kind::Io,
+        SourceError::Disconnected(_) | SourceError::Ended(_) | SourceError::Io { .. } => Kind::Io,
         SourceError::Unsupported(_) => Kind::Data,
     }
 }

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use toml::Spanned;
 use toml::Value;
 use toml::de::{DeInteger, DeValue};
 
 use Effect::{AtOnce, AtRestart};
 use Holds::*;
+
+/// Words of a command, at most.
+const MOST_WORDS: usize = 64;
 
 /// One key: where it stands (`[camera]` for every `[[camera]]`, `[presets]` for every preset), what it may hold,
 /// and when a change of it takes effect.
@@ -23,8 +27,9 @@ pub const KEYS: &[Key] = &[
     ("model.reuse", Number(0.0, 1.0), AtRestart),
     ("model.refresh_frames", Whole(1, 10_000), AtRestart),
     ("camera.name", Name, AtRestart),
-    ("camera.source", OneOf(&["v4l2", "nokhwa", "images", "synthetic"]), AtRestart),
+    ("camera.source", OneOf(&["v4l2", "nokhwa", "pipe", "images", "synthetic"]), AtRestart),
     ("camera.device", Device, AtRestart),
+    ("camera.command", Words, AtRestart),
     ("camera.format", OneOf(&["auto", "YUYV", "UYVY", "NV12", "GREY", "RGB3", "BGR3", "MJPG"]), AtRestart),
     ("camera.width", WholeOrZero(16, 8192), AtRestart),
     ("camera.height", WholeOrZero(16, 8192), AtRestart),
@@ -96,6 +101,8 @@ pub enum Holds {
     FilePath,
     FilePathOrNothing,
     Device,
+    /// A program and its arguments, or nothing.
+    Words,
     InputSize,
     /// File permissions.
     Mode,
@@ -121,6 +128,13 @@ impl Holds {
                 number(value).filter(|n| (least..=most).contains(n)).map(Value::Float)
             }
             (Flag, DeValue::Boolean(flag)) => Some(Value::Boolean(*flag)),
+            (Words, DeValue::Array(words)) if words.len() <= MOST_WORDS => {
+                let word = |word: &Spanned<DeValue<'_>>| match word.get_ref() {
+                    DeValue::String(text) if is_printable(text, 0) => Some(Value::String(text.to_string())),
+                    _ => None,
+                };
+                words.iter().map(word).collect::<Option<Vec<Value>>>().map(Value::Array)
+            }
             (_, DeValue::String(text)) if self.takes(text) => Some(Value::String(text.to_string())),
             _ => None,
         }
@@ -128,13 +142,12 @@ impl Holds {
 
     /// Whether a key that holds text may hold this one.
     fn takes(self, text: &str) -> bool {
-        let printable = |least: usize| (least..=4096).contains(&text.len()) && !text.chars().any(char::is_control);
         match self {
-            Whole(..) | WholeOrZero(..) | Number(..) | Flag => false,
+            Whole(..) | WholeOrZero(..) | Number(..) | Flag | Words => false,
             OneOf(choices) => choices.contains(&text),
             Name => is_name(text),
-            FilePath | Device => printable(1),
-            FilePathOrNothing => printable(0),
+            FilePath | Device => is_printable(text, 1),
+            FilePathOrNothing => is_printable(text, 0),
             InputSize => text == "auto" || text.split_once('x').is_some_and(|(h, w)| is_side(h) && is_side(w)),
             Mode => {
                 let octal = text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
@@ -164,11 +177,17 @@ impl fmt::Display for Holds {
             Name => write!(f, "1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit"),
             FilePath | FilePathOrNothing => write!(f, "a path"),
             Device => write!(f, "a path, a name or `auto`"),
+            Words => write!(f, "an array of at most {MOST_WORDS} strings, a program and its arguments"),
             InputSize => write!(f, "HEIGHTxWIDTH in pixels or `auto`"),
             Mode => write!(f, "an octal string, \"000\" to \"0777\""),
             GroupOrNothing => write!(f, "a name of a group or empty"),
         }
     }
+}
+
+/// Whether a text is one line, of at least so many bytes.
+fn is_printable(text: &str, least: usize) -> bool {
+    (least..=4096).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// Whether a text can name a camera or a preset.

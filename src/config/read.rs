@@ -231,6 +231,11 @@ impl Reader<'_> {
             if self.refused.contains(&path("source")) {
                 continue;
             }
+            if camera.source == SourceKind::Pipe {
+                self.pipe(camera, &path, base);
+            } else {
+                self.check(&path("command"), camera.command.is_empty(), || "is for `source = \"pipe\"` alone".into());
+            }
             let images = camera.source == SourceKind::Images;
             for (key, side) in [("width", camera.width), ("height", camera.height)] {
                 self.check(&path(key), side > 0 || images, || {
@@ -245,6 +250,26 @@ impl Reader<'_> {
                     format!("there is no folder {}", camera.folder.display())
                 });
             }
+        }
+    }
+
+    /// What writes frames is named, and what it writes.
+    fn pipe(&mut self, camera: &mut CameraConfig, path: &dyn Fn(&str) -> String, base: &Path) {
+        let is_named = camera.device != "auto";
+        self.check(&path("device"), !is_named || camera.command.is_empty(), || {
+            "is not read where there is a `command`; leave one of them out".into()
+        });
+        self.check(&path("device"), is_named || !camera.command.is_empty(), || {
+            "`source = \"pipe\"` needs the path of a named pipe, or a `command`".into()
+        });
+        self.check(&path("command"), camera.command.first().is_none_or(|program| !program.is_empty()), || {
+            "must begin with a program".into()
+        });
+        self.check(&path("format"), camera.format != "auto", || {
+            "`source = \"pipe\"` needs the format that is written: nothing tells it of raw pixels".into()
+        });
+        if is_named {
+            camera.device = base.join(&camera.device).display().to_string();
         }
     }
 

@@ -207,6 +207,7 @@ mod tests {
             name: "test".into(),
             source: SourceKind::Synthetic,
             device: "auto".into(),
+            command: Vec::new(),
             format: format.into(),
             width: 65,
             height: 48,

@@ -23,10 +23,8 @@ pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding 
     }
     // A camera takes a moment to begin.
     let deadline = Instant::now() + Duration::from_millis(config.timeout_ms) + Duration::from_secs(1);
-    let seen = capture::open(config, Pace::Live, 0).and_then(|mut source| {
-        let format = source.format();
-        source.next(deadline).map(|frame| frame.map(|_| format))
-    });
+    let seen = capture::open(config, Pace::Live, 0)
+        .and_then(|mut source| source.next(deadline).map(|frame| frame.map(|_| source.format())));
     match seen {
         Ok(Some(format)) => match format.unmet(config) {
             None => Finding::good(subject, format!("gives {format}")),
