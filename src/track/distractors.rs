@@ -33,7 +33,7 @@ impl Distractors {
     pub fn follow(&mut self, alike: &[Expected], now: f64) -> bool {
         let mut taken = vec![false; alike.len()];
         let mut is_clear = true;
-        let mut followed = Vec::with_capacity(self.seen.len());
+        let (mut followed, mut passed) = (Vec::with_capacity(self.seen.len()), Vec::new());
         for one in &self.seen {
             let touched = (0..alike.len()).filter(|at| one.place.touches(&alike[*at]));
             let nearest =
@@ -43,16 +43,20 @@ impl Distractors {
                     taken[at] = true;
                     followed.push(Seen { place: alike[at], last: now, ..*one });
                 }
-                None if now - one.last > PASSING && one.last - one.first < PASSING => {}
+                None if now - one.last > PASSING && one.last - one.first < PASSING => passed.push(*one),
                 _ => {
                     is_clear = false;
                     followed.push(*one);
                 }
             }
         }
+        if followed.is_empty() {
+            is_clear = false;
+            followed = passed;
+        }
         self.seen = followed;
         let others = (0..alike.len()).filter(|at| !taken[*at] && !self.cover(&alike[*at])).count();
-        is_clear && !self.seen.is_empty() && others <= 1
+        is_clear && others <= 1
     }
 
     /// Whether something lies where one of them does.
@@ -124,7 +128,9 @@ mod tests {
         assert!(distractors.follow(&at(&[0.0, 90.0]), 2.0));
         assert!(distractors.cover(&at(&[0.0])[0]) && !distractors.cover(&at(&[50.0])[0]));
         // The last of all is waited for.
-        assert!(!known(&[50.0], 0.5).follow(&at(&[90.0]), 9.0));
+        let mut last = known(&[50.0], 0.5);
+        assert!(!last.follow(&at(&[90.0]), 9.0));
+        assert!(last.follow(&at(&[90.0, 50.0]), 9.1) && !last.cover(&at(&[90.0])[0]));
         // Nor is one forgotten that is in sight beside another.
         assert!(!known(&[0.0, 25.0], 0.5).follow(&at(&[12.0, 90.0]), 9.0));
     }

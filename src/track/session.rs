@@ -280,6 +280,7 @@ impl Session {
         let mask = self.draw(&meta, None).pop();
         let object = self.objects.last_mut().expect("one was pushed just above");
         object.mask = mask.expect("every object has one");
+        object.settle(seconds(&meta));
         Ok(object.track())
     }
 
@@ -325,8 +326,7 @@ impl Session {
         let object = self.objects.last_mut().expect("one was pushed just above");
         object.mask = mask.expect("every object has one");
         object.life = Life::new(seconds(&meta), object.mask.area() as f64);
-        object.last_place = object.mask.centroid().map(|c| (seconds(&meta), c));
-        object.radius = (object.mask.area() as f64 / std::f64::consts::PI).sqrt();
+        object.settle(seconds(&meta));
         Ok(object.track())
     }
 

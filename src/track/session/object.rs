@@ -77,6 +77,12 @@ impl Object {
         }
     }
 
+    /// It is where its mask is, whatever was before.
+    pub(super) fn settle(&mut self, time: f64) {
+        self.last_place = self.mask.centroid().map(|centre| (time, centre));
+        self.radius = (self.mask.area() as f64 / std::f64::consts::PI).sqrt();
+    }
+
     /// Follows the centre while it is seen; what is not seen has no place.
     pub(super) fn place(&mut self, sighting: &Sighting) {
         let centre = self.mask.centroid().filter(|_| sighting.seen);

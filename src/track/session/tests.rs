@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::seek::SOUGHT;
 use super::*;
 use crate::propagate::{SeedRule, Window};
+use crate::track::lookalikes::Expected;
 use crate::types::{InputTensor, Timestamp};
 
 mod beside;
@@ -310,6 +311,8 @@ fn what_is_known_is_looked_for_at_a_command_and_only_then_once_it_was_untagged()
     (5..9).for_each(|seq| assert!(session.step(&meta(seq), &frame(seq, &[(1, 3, 15)])).tracks.is_empty()));
     let track = recognise(&mut session).unwrap();
     assert_eq!((track.id, track.bounds), (TrackId(7), Some([240.0, 48.0, 48.0, 48.0])));
+    let expected = session.objects.last().unwrap().expected(seconds(&meta(8))).unwrap();
+    assert!(expected.distance(&Expected { centre: [264.0, 72.0], radius: 27.0 }) < 1.0, "{expected:?}");
     session.forget(TrackId(7));
     assert_eq!(session.len(), 1, "what is followed stays a track");
 }
