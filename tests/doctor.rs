@@ -1,6 +1,7 @@
 //! `tagalong doctor`: each thing that can be wrong is broken once, and must be told with what to do about it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -119,6 +120,29 @@ fn a_camera_that_gives_nothing_is_told_with_what_to_do() {
         told.holds("camera front", "fault", words);
         assert_eq!(told.code, code, "{camera}: {:?}", told.findings);
     }
+}
+
+/// Whoever writes to a pipe would lose what is read here.
+#[test]
+fn pipes_are_looked_at_and_not_read_and_commands_are_not_run() {
+    let folder = healthy();
+    let (pipe, ran) = (folder.path().join("pipe"), folder.path().join("ran"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let of = |camera: String| {
+        configure(folder.path(), &format!("source = \"pipe\"\nformat = \"MJPG\"\n{camera}"));
+        doctor(folder.path())
+    };
+    let held = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    (&held).write_all(b"frames").unwrap();
+    of(format!("device = \"{}\"", pipe.display())).holds("camera front", "good", &["is a named pipe"]);
+    let mut kept = [0; 6];
+    (&held).read_exact(&mut kept).unwrap();
+    assert_eq!(&kept, b"frames");
+    of("device = \"tagalong.toml\"".into()).holds("camera front", "fault", &["is no named pipe", "mkfifo"]);
+    of("device = \"none\"".into()).holds("camera front", "fault", &["No such file", "mkfifo"]);
+    of(format!("command = [\"touch\", \"{}\"]", ran.display())).holds("camera front", "good", &["/touch is there"]);
+    assert!(!ran.exists());
+    of("command = [\"no-such-program\"]".into()).holds("camera front", "fault", &["no-such-program", "install it"]);
 }
 
 #[test]

@@ -15,8 +15,8 @@ const SERVICE_CONFIG: &str = "/etc/tagalong/tagalong.toml";
 ///
 /// Looks at everything that the daemon needs: its configuration, its model, each camera, the state directory and its disk, the
 /// sockets, the clock, the processor and the memory. What keeps it from working is a `fault`, what may trouble it a `warning`, and
-/// each says what to do. A camera that no daemon holds is opened for one frame. Run it as the user that the daemon runs as, or as
-/// root.
+/// each says what to do. A camera that no daemon holds is opened for one frame; pipes are not read, and no command of the
+/// configuration is run. Run it as the user that the daemon runs as, or as root.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

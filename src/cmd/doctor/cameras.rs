@@ -1,8 +1,11 @@
 //! Whether cameras give frames, and what to do where they do not.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
 use super::machine::user;
@@ -15,11 +18,19 @@ pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding 
     let subject = format!("camera {}", config.name);
     let followed = status.and_then(|status| status.cameras.iter().find(|camera| camera.name == config.name));
     if let Some(camera) = followed {
+        const OF: &str = "the daemon that runs has it";
         return match (&camera.problem, camera.state.as_str()) {
-            (Some(problem), _) => Finding::fault(subject, advised(config, problem), exit::Kind::Io),
-            (None, "waiting") => Finding::warning(subject, "the daemon waits for its first frame"),
-            (None, state) => Finding::good(subject, format!("{state}, {}", camera.format.clone().unwrap_or_default())),
+            (Some(problem), _) => {
+                Finding::fault(subject, format!("{OF}: {}", advised(config, problem)), exit::Kind::Io)
+            }
+            (None, "waiting") => Finding::warning(subject, format!("{OF}, and waits for its first frame")),
+            (None, state) => {
+                Finding::good(subject, format!("{OF}: {state}, {}", camera.format.clone().unwrap_or_default()))
+            }
         };
+    }
+    if config.source == SourceKind::Pipe {
+        return pipe(subject, config);
     }
     // A camera takes a moment to begin.
     let deadline = Instant::now() + Duration::from_millis(config.timeout_ms) + Duration::from_secs(1);
@@ -38,7 +49,7 @@ pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding 
             let kind = exit::kind_of_source(&error);
             let told = match &error {
                 SourceError::Busy(_) => {
-                    format!("{error}{}; stop that, or name another camera", holders(&config.device))
+                    format!("{error}{}; stop that, or name another camera", holders(config))
                 }
                 SourceError::Permission(_) => format!("{error} ({}), and begin a new session", user()),
                 SourceError::Timeout(_) => {
@@ -53,10 +64,39 @@ pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding 
     }
 }
 
-/// A problem, and what else to look at where there is no camera at all.
+/// What is found of a pipe, which is not read, and of a command, which is not run: whoever writes would lose what is taken away here.
+fn pipe(subject: String, config: &CameraConfig) -> Finding {
+    let Some(program) = config.command.first() else {
+        let path = Path::new(&config.device);
+        let told = match fs::metadata(path) {
+            Err(error) => format!("{}: {error}; `mkfifo` makes it", path.display()),
+            Ok(found) if !found.file_type().is_fifo() => {
+                format!("{} is no named pipe; `mkfifo` makes one", path.display())
+            }
+            Ok(_) if access(path, AccessFlags::R_OK).is_err() => {
+                format!("{} may not be read ({})", path.display(), user())
+            }
+            Ok(_) => return Finding::good(subject, format!("{} is a named pipe; it is not read here", path.display())),
+        };
+        return Finding::fault(subject, told, exit::Kind::NoInput);
+    };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = std::env::split_paths(&folders).map(|folder| folder.join(program)).collect();
+    if program.contains('/') {
+        places = vec![program.into()];
+    }
+    match places.iter().find(|place| place.is_file() && access(*place, AccessFlags::X_OK).is_ok()) {
+        Some(place) => Finding::good(subject, format!("{} is there; it is not run here", place.display())),
+        None => Finding::fault(subject, format!("there is no program `{program}`; install it"), exit::Kind::NoInput),
+    }
+}
+
+/// A problem, and what else to look at: who has a device that is in use, and the kernel where there is no camera at all.
 fn advised(config: &CameraConfig, problem: &str) -> String {
     let has_devices = fs::read_dir("/sys/class/video4linux").is_ok_and(|mut devices| devices.next().is_some());
-    if config.source == SourceKind::V4l2 && !has_devices {
+    if problem.contains("in use") {
+        format!("{problem}{}", holders(config))
+    } else if config.source == SourceKind::V4l2 && !has_devices {
         format!(
             "{problem}; the kernel knows no camera: plug it in, and see `dmesg`; a USB camera needs the module uvcvideo"
         )
@@ -66,8 +106,12 @@ fn advised(config: &CameraConfig, problem: &str) -> String {
 }
 
 /// The programs that have a device open, as " (v4l2-ctl, process 12)", as far as this user may see them.
-fn holders(device: &str) -> String {
-    let Ok(node) = Path::new(device).canonicalize() else { return String::new() };
+fn holders(config: &CameraConfig) -> String {
+    #[cfg(target_os = "linux")]
+    let found = capture::v4l2::devices::find(&config.device).ok();
+    #[cfg(not(target_os = "linux"))]
+    let found: Option<PathBuf> = None;
+    let Some(node) = found.and_then(|path| path.canonicalize().ok()) else { return String::new() };
     let Ok(processes) = fs::read_dir("/proc") else { return String::new() };
     let holds = |process: &Path| {
         let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
