@@ -92,6 +92,40 @@ fn raw_frames_of_a_named_pipe_come_to_the_byte_in_whatever_pieces() {
     assert!(matches!(&error, SourceError::Ended(told) if told.contains("has closed it")), "{error}");
 }
 
+/// The pipe stays open and half a frame is kept: else the writer would fail, and all that follows be shifted.
+#[test]
+fn a_writer_that_pauses_in_the_middle_of_a_frame_goes_on_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = CameraConfig { fps: 30.0, ..named(folder.path(), "RGB3") };
+    let path = config.device.clone();
+    let writer = thread::spawn(move || {
+        let mut pipe = File::options().write(true).open(path).unwrap();
+        // Longer than `timeout_ms`, before the first frame and within it, and written to in the gap.
+        thread::sleep(Duration::from_millis(700));
+        let all: Vec<u8> = (0..4).flat_map(raw).collect();
+        pipe.write_all(&all[..BYTES / 3]).unwrap();
+        for piece in [&all[BYTES / 3..2 * BYTES / 3], &all[2 * BYTES / 3..]] {
+            thread::sleep(Duration::from_millis(800));
+            pipe.write_all(piece).unwrap();
+        }
+    });
+    let mut source = Reopening::camera(config, Pace::Live);
+    let (mut frames, mut told, until) = (0, Vec::new(), soon());
+    while frames < 4 && Instant::now() < until {
+        match source.next(Instant::now() + Duration::from_millis(100)) {
+            Some(Event::Frame(frame)) => {
+                assert!(frame.pixels.bytes() == raw(frames), "frame {frames}");
+                frames += 1;
+            }
+            Some(Event::State(state)) => told.push(state),
+            None => {}
+        }
+    }
+    writer.join().unwrap();
+    assert_eq!(frames, 4, "{told:?}");
+    assert!(matches!(&told[..], [State::Waiting, State::Lost { .. }, State::Streaming(_)]), "{told:?}");
+}
+
 #[test]
 fn jpegs_are_told_apart_and_have_their_own_size() {
     let folder = tempfile::tempdir().unwrap();
@@ -158,6 +192,9 @@ fn what_cannot_be_read_is_told_by_name() {
     // One that says nothing is silent, and not at its end.
     let mut silent = open(&command("GREY", "sleep 100"));
     assert!(matches!(silent.next(Instant::now() + Duration::from_millis(100)), Err(SourceError::Timeout(_))));
+    // One that writes without an end what is no frame.
+    let mut endless = open(&command("MJPG", "cat /dev/zero"));
+    assert!(matches!(endless.next(Instant::now() + Duration::from_millis(300)), Err(SourceError::Timeout(_))));
     // One that talks much and never gives a frame is read all the same, and does not wait for that.
     let mut talkative = open(&command("GREY", "yes no >&2"));
     assert!(matches!(talkative.next(Instant::now() + Duration::from_millis(300)), Err(SourceError::Timeout(_))));

@@ -102,6 +102,10 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        text: "[[camera]]\nname = \"a\"\nsource = \"pipe\"\nformat = \"GREY\"\ndevice = \"frames\"\n[[camera]]\nname = \"b\"\nsource = \"pipe\"\nformat = \"GREY\"\ndevice = \"frames\"",
+        said: &["f.toml:10:10: camera[1].device: camera[0] has `frames` too; a device can be read once"],
+    },
+    Case {
         text: "[camera]\nname = \"a\"",
         said: &["f.toml:1:1: camera: must be written as [[camera]], once for each camera, not as a table"],
     },

@@ -32,6 +32,11 @@ pub trait FrameSource: Send {
     /// [`SourceError::Timeout`] when no frame came before `deadline`: call again. Any other error means that
     /// the source must be opened again.
     fn next(&mut self, deadline: Instant) -> Result<Option<Frame>, SourceError>;
+
+    /// Whether it is better left open when no frame comes for long: opened again it would give none either, and lose what it has.
+    fn outlasts_silence(&self) -> bool {
+        false
+    }
 }
 
 /// Opens the source that `config` describes.

@@ -175,6 +175,11 @@ impl<T: Time> Reopening<T> {
                 self.source = Some(running);
                 Progress::DeadlinePassed
             }
+            Err(SourceError::Timeout(what)) if running.source.outlasts_silence() => {
+                (running.alive_at, running.streaming) = (self.time.now(), false);
+                self.source = Some(running);
+                self.change(State::Lost { problem: SourceError::Timeout(what).to_string() })
+            }
             Err(error) => {
                 discard(running.source);
                 self.lose(error.to_string())
@@ -276,6 +281,8 @@ mod tests {
     enum Act {
         /// Gives a frame after so many milliseconds.
         Frame(u64),
+        /// The same, and is better left open until then.
+        Late(u64),
         /// Never gives a frame again.
         Hang,
         Fail(&'static str),
@@ -299,7 +306,7 @@ mod tests {
         fn next(&mut self, deadline: Instant) -> Result<Option<Frame>, SourceError> {
             let left = deadline.saturating_duration_since(self.time.now());
             match self.acts.front_mut() {
-                Some(Act::Frame(wait)) if Duration::from_millis(*wait) <= left => {
+                Some(Act::Frame(wait) | Act::Late(wait)) if Duration::from_millis(*wait) <= left => {
                     self.time.sleep(Duration::from_millis(*wait));
                     self.acts.pop_front();
                     let meta = FrameMeta {
@@ -314,7 +321,7 @@ mod tests {
                     let pixels = PixelBuf::packed(PixelFormat::Grey, 1, 1, vec![0]).unwrap();
                     Ok(Some(Frame { meta, pixels }))
                 }
-                Some(Act::Frame(wait)) => {
+                Some(Act::Frame(wait) | Act::Late(wait)) => {
                     self.time.sleep(left);
                     *wait -= left.as_millis() as u64;
                     Err(SourceError::Timeout("fake".into()))
@@ -327,6 +334,10 @@ mod tests {
                 Some(Act::Panic) => panic!("inside the library"),
                 Some(Act::End) | None => Ok(None),
             }
+        }
+
+        fn outlasts_silence(&self) -> bool {
+            matches!(self.acts.front(), Some(Act::Late(_)))
         }
     }
 
@@ -436,6 +447,24 @@ mod tests {
         let streaming = "0 streaming GREY 1x1 at 0.5 fps from fake";
         let lost = "7000 lost: no frame from fake in time";
         assert_eq!(told, ["0 waiting", streaming, "0 frame 0", "2000 frame 1", lost]);
+    }
+
+    #[test]
+    fn what_outlasts_silence_is_told_as_lost_and_not_opened_again() {
+        let acts = vec![Act::Frame(0), Act::Late(2500), Act::Frame(40), Act::End];
+        let (mut source, time) = fake(vec![Ok(acts)], 30.0);
+        let told = run(&mut source, &time, 4000);
+        let expected = [
+            "0 waiting",
+            &format!("0 {STREAMING}"),
+            "0 frame 0",
+            "1000 lost: no frame from fake in time",
+            &format!("2500 {STREAMING}"),
+            "2500 frame 1",
+            "2540 frame 2",
+            "2540 ended",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

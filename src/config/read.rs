@@ -268,15 +268,16 @@ impl Reader<'_> {
         self.check(&path("format"), camera.format != "auto", || {
             "`source = \"pipe\"` needs the format that is written: nothing tells it of raw pixels".into()
         });
-        if is_named {
+        if is_named && camera.command.is_empty() {
             camera.device = base.join(&camera.device).display().to_string();
         }
     }
 
     /// A device streams to one reader, and which one `auto` finds is not known before.
     fn devices(&mut self, cameras: &[CameraConfig]) {
-        for source in [SourceKind::V4l2, SourceKind::Nokhwa] {
-            let of_source: Vec<_> = cameras.iter().enumerate().filter(|(_, camera)| camera.source == source).collect();
+        for source in [SourceKind::V4l2, SourceKind::Nokhwa, SourceKind::Pipe] {
+            let is_of = |camera: &CameraConfig| camera.source == source && camera.command.is_empty();
+            let of_source: Vec<_> = cameras.iter().enumerate().filter(|(_, camera)| is_of(camera)).collect();
             let mut first = BTreeMap::new();
             for (i, camera) in &of_source {
                 let path = format!("camera[{i}].device");
@@ -288,6 +289,9 @@ impl Reader<'_> {
                 self.check(&path, numbered || source != SourceKind::Nokhwa, || {
                     format!("must be the camera's number or `auto` with `source = \"nokhwa\"`, not {:?}", camera.device)
                 });
+                if source == SourceKind::Pipe && camera.device == "auto" {
+                    continue;
+                }
                 if camera.device == "auto" {
                     self.check(&path, of_source.len() == 1, || {
                         "`auto` may find the device of another camera; with several, name the device of each \

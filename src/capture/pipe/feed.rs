@@ -21,8 +21,9 @@ const PIPE_BYTES: i32 = 1 << 20;
 /// How long a command may take to end, by itself and when it is told to.
 const ENDING: Duration = Duration::from_millis(500);
 const GLANCE: Duration = Duration::from_millis(10);
-/// Characters of the last line that a command said, at most.
+/// Bytes of the last line that a command said, at most, and pieces of what it says that are heard at once.
 const MOST_SAID: usize = 200;
+const MOST_HEARD: usize = 16;
 
 /// Where the bytes come from.
 pub struct Feed {
@@ -73,6 +74,11 @@ impl Feed {
         &self.name
     }
 
+    /// Whether it is a named pipe, and no command.
+    pub fn is_named(&self) -> bool {
+        matches!(self.from, From::Named(_))
+    }
+
     /// Appends up to `most` bytes to `into`, as soon as there are some.
     ///
     /// # Errors
@@ -83,7 +89,7 @@ impl Feed {
                 running.listen();
             }
             let before = into.len();
-            into.resize(before + most, 0);
+            into.resize(before + most.min(PIPE_BYTES as usize), 0);
             let read = self.from.read(&mut into[before..]);
             into.truncate(before + read.as_ref().copied().unwrap_or(0));
             match read {
@@ -175,7 +181,9 @@ impl Running {
     /// Takes in what it says of itself, so that it never waits for that to be read.
     fn listen(&mut self) {
         let mut bytes = [0; 4096];
-        while let Some(err) = &mut self.err {
+        // One that never stops talking is not listened to for ever.
+        for _ in 0..MOST_HEARD {
+            let Some(err) = &mut self.err else { return };
             match err.read(&mut bytes) {
                 Ok(0) => self.err = None,
                 Ok(read) => self.hear(&bytes[..read]),
@@ -229,6 +237,9 @@ impl Drop for Running {
         }
         // Those of its group that are left, too.
         let _ = killpg(group, Signal::SIGKILL);
-        let _ = self.child.wait();
+        // One that changed its user may not be ended from here.
+        if self.end().is_none() {
+            log::warn!("process {} does not end", self.child.id());
+        }
     }
 }

@@ -57,9 +57,20 @@ impl Splitter {
         *self = Splitter::default();
     }
 
-    /// How many bytes at the beginning belong to no picture and may be taken away, after which the splitter must restart.
+    /// Whether a picture has begun, all of which has not come.
+    pub fn has_begun(&self) -> bool {
+        self.start.is_some()
+    }
+
+    /// How many bytes at the beginning belong to no picture and may be taken away.
     pub fn useless(&self) -> usize {
-        if self.start.is_none() { self.at } else { 0 }
+        self.start.unwrap_or(self.at)
+    }
+
+    /// Bytes at the beginning that were useless were taken away.
+    pub fn taken_away(&mut self, count: usize) {
+        self.at -= count;
+        self.start = self.start.map(|start| start - count);
     }
 
     /// The start of an image, and the marker that follows it.
@@ -132,8 +143,8 @@ mod tests {
         jpeg
     }
 
-    /// All pictures of a stream that comes in pieces, and the sizes that are told of them.
-    fn split(stream: &[u8], piece: usize) -> Vec<(Vec<u8>, [usize; 2])> {
+    /// All pictures of a stream that comes in pieces, and the sizes that are told of them. No more than `most` bytes are kept.
+    fn split(stream: &[u8], piece: usize, most: usize) -> Vec<(Vec<u8>, [usize; 2])> {
         let (mut splitter, mut pending, mut found) = (Splitter::default(), Vec::new(), Vec::new());
         for bytes in stream.chunks(piece) {
             pending.extend_from_slice(bytes);
@@ -142,11 +153,10 @@ mod tests {
                 pending.drain(..picture.bytes.end);
                 splitter.restart();
             }
-            if splitter.useless() > 0 {
-                pending.drain(..splitter.useless());
-                splitter.restart();
-            }
-            assert!(pending.len() < stream.len().min(1 << 16) + piece);
+            let useless = splitter.useless();
+            pending.drain(..useless);
+            splitter.taken_away(useless);
+            assert!(pending.len() <= most, "{} bytes are kept", pending.len());
         }
         found
     }
@@ -158,21 +168,24 @@ mod tests {
             between in prop::collection::vec(0u8..0xff, 0..50),
             piece in 1usize..400,
         ) {
-            let pictures: Vec<_> = sizes.iter().map(|(w, h, progressive, seed)| picture(*w, *h, *progressive, *seed)).collect();
+            let pictures: Vec<_> = sizes.iter().map(|(w, h, many, seed)| picture(*w, *h, *many, *seed)).collect();
+            let longest = pictures.iter().map(Vec::len).max().unwrap();
             let mut stream = Vec::new();
             for jpeg in &pictures {
                 stream.extend_from_slice(&between);
                 stream.extend_from_slice(jpeg);
             }
-            let found = split(&stream, piece);
+            let found = split(&stream, piece, longest);
             let expected: Vec<_> = pictures.into_iter().zip(&sizes)
                 .map(|(jpeg, (w, h, ..))| (jpeg, [usize::from(*w), usize::from(*h)])).collect();
             prop_assert_eq!(found, expected);
         }
 
         #[test]
-        fn whatever_comes_is_taken(bytes in prop::collection::vec(prop::sample::select(vec![0xffu8, 0xd8, 0xd9, 0xda, 0xc0, 0, 1, 2]), 0..300)) {
-            split(&bytes, 7);
+        fn whatever_comes_is_taken(
+            bytes in prop::collection::vec(prop::sample::select(vec![0xffu8, 0xd8, 0xd9, 0xda, 0xc0, 0, 1, 2]), 0..300)
+        ) {
+            split(&bytes, 7, bytes.len());
         }
     }
 
@@ -185,9 +198,12 @@ mod tests {
         with_thumbnail.extend((inner.len() as u16 + 2).to_be_bytes());
         with_thumbnail.extend(&inner);
         with_thumbnail.extend(&outer[2..]);
-        assert_eq!(split(&with_thumbnail, 100), [(with_thumbnail.clone(), [16, 16])]);
+        assert_eq!(split(&with_thumbnail, 100, 1 << 16), [(with_thumbnail.clone(), [16, 16])]);
         // A program that died in the middle of a picture, and its successor.
         let cut = [&outer[..outer.len() / 2], &inner[..], &outer[..]].concat();
-        assert_eq!(split(&cut, 64).last().unwrap(), &(outer.clone(), [16, 16]));
+        assert_eq!(split(&cut, 64, 1 << 16).last().unwrap(), &(outer.clone(), [16, 16]));
+        // Pictures without an end are not kept for ever.
+        let endless = outer[..outer.len() - 2].repeat(50);
+        assert_eq!(split(&endless, 64, 2 * outer.len()), []);
     }
 }

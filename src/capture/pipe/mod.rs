@@ -75,10 +75,10 @@ impl PipeSource {
             PixelFormat::Mjpg => {
                 let Some(picture) = self.splitter.find(self.pending.as_slice()) else {
                     let useless = self.splitter.useless();
-                    if useless > 0 {
-                        self.pending.as_mut_vec().drain(..useless);
-                        self.splitter.restart();
-                    }
+                    self.pending.as_mut_vec().drain(..useless);
+                    self.splitter.taken_away(useless);
+                    // What stands between pictures is of none.
+                    self.began = self.began.filter(|_| self.splitter.has_begun());
                     return Ok(None);
                 };
                 let before = *self.size.get_or_insert(picture.size);
@@ -126,10 +126,19 @@ impl FrameSource for PipeSource {
         }
     }
 
+    /// Whoever writes to a named pipe fails where nobody reads it, and half a frame that is lost shifts all that follow.
+    fn outlasts_silence(&self) -> bool {
+        self.feed.is_named()
+    }
+
     fn next(&mut self, deadline: Instant) -> Result<Option<Frame>, SourceError> {
         loop {
             if let Some(frame) = self.whole()? {
                 return Ok(Some(frame));
+            }
+            // Whatever comes may never be a frame.
+            if Instant::now() >= deadline {
+                return Err(SourceError::Timeout(self.feed.name().to_owned()));
             }
             let wanted = self.wanted();
             match self.feed.read(self.pending.as_mut_vec(), wanted, deadline)? {

@@ -1,9 +1,12 @@
 //! Device nodes: which there are, what they are called, and what they can do.
 
 use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use v4l::capability::Flags;
 use v4l::frameinterval::FrameIntervalEnum;
 use v4l::framesize::FrameSizeEnum;
@@ -38,6 +41,18 @@ pub fn find(device: &str) -> Result<PathBuf, SourceError> {
     let folders = NAMES.iter().copied().chain(["/dev"]);
     let path = folders.map(|folder| Path::new(folder).join(device)).find(|path| path.exists());
     path.ok_or_else(|| SourceError::NotFound(format!("camera `{device}`")))
+}
+
+/// Opens a device node, for this program and not for those that it starts: a device is not let go of while one of them has it.
+///
+/// # Errors
+/// What the system says.
+pub fn open(path: &Path) -> io::Result<Device> {
+    let device = Device::with_path(path)?;
+    // SAFETY: the device is open, and keeps its descriptor open for as long as it is borrowed here.
+    let fd = unsafe { BorrowedFd::borrow_raw(device.handle().fd()) };
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(device)
 }
 
 /// Why a device of these capabilities cannot be streamed from; `None` when it can.
@@ -109,7 +124,7 @@ fn probe(path: &Path) -> Result<(Device, DeviceInfo), Box<DeviceInfo>> {
     let fail = |doing: &'static str| {
         move |error| unusable(SourceError::from_io("it", doing, error).to_string(), DeviceInfo::default())
     };
-    let device = Device::with_path(path).map_err(fail("opening"))?;
+    let device = open(path).map_err(fail("opening"))?;
     let capabilities = device.query_caps().map_err(fail("asking for its capabilities"))?;
     let info = DeviceInfo {
         card: until_nul(&capabilities.card),

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use v4l::Device;
-
 use crate::clock;
 use crate::types::frame::BufferPool;
 use crate::types::{Frame, FrameMeta, PixelBuf, PixelFormat};
@@ -140,7 +138,7 @@ impl FrameSource for V4l2Source {
 /// Opens a device node, agrees on a format and starts it. Returns also what the device calls itself.
 fn start(path: &Path, name: &str, wanted: &Wanted) -> Result<(MmapStream, Agreed, String), SourceError> {
     let fail = |doing: &'static str| move |error| SourceError::from_io(name, doing, error);
-    let device = Device::with_path(path).map_err(fail("opening"))?;
+    let device = devices::open(path).map_err(fail("opening"))?;
     let capabilities = device.query_caps().map_err(fail("asking for its capabilities"))?;
     if let Some(problem) = devices::problem_of(capabilities.capabilities) {
         return Err(SourceError::Unsupported(format!("{name} cannot be used: {problem}")));
