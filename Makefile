@@ -81,7 +81,7 @@ test-sanitized:
 	host=$$(rustc -vV | sed -n 's/host: //p') && RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
 		cargo test --release --locked --target $$host --manifest-path tests/arm/Cargo.toml --target-dir target/sanitized
 
-# With what `make test` has built: those profiles differ in checks alone.
+# With what `make test` has built, which is optimised too.
 TESTED := $(or $(CARGO_TARGET_DIR),target)/debug/tagalong
 VMRUN := ../shared/vm/vmrun.sh
 
@@ -93,7 +93,7 @@ test-camera:
 	scripts/setup.sh camera
 	cargo build --locked
 	capture_test=$$(cargo test --locked --no-run --message-format json --test camera_capture | \
-		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && \
+		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && [ -n "$$capture_test" ] && \
 	VM_TIMEOUT=$${VM_TIMEOUT:-900} $(VMRUN) tests/vm/camera.sh $(TESTED) "$$capture_test"
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) tests/vm/faults.sh $(TESTED) $$(tests/vm/loopback.sh target/v4l2loopback)
 
