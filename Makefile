@@ -6,10 +6,12 @@
 # make test-vm       both of the next, in virtual machines
 # make test-camera   the daemon against the kernel's virtual cameras, and whatever may become of a camera
 # make test-service  the service under systemd
+# make test-package  the Debian package: lintian, and its installation, upgrade, removal and purge, in a virtual machine
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
 # make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
 # make build         the program, target/release/tagalong
+# make deb           its Debian package, target/debian/tagalong_VERSION_ARCHITECTURE.deb
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
 
 PREFIX ?= /usr/local
@@ -26,7 +28,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build generate test check-code run-tests check-docs test-arm count-arm test-sanitized test-vm test-camera test-service bench run-bench eval robustness deny install uninstall clean
+.PHONY: demo build generate test check-code run-tests check-docs test-arm count-arm test-sanitized test-vm test-camera test-service test-package deb bench run-bench eval robustness deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -102,6 +104,20 @@ test-service:
 	cargo build --locked
 	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/service.sh $(TESTED)
+
+deb: build
+	scripts/setup.sh deb
+	rm -rf target/debian
+	cargo deb --locked --no-build
+	lintian --allow-root --fail-on error,warning target/debian/*.deb
+
+# The newer one is the same but for its version.
+test-package: deb
+	scripts/setup.sh camera
+	rm -rf target/newer && dpkg-deb -R target/debian/*.deb target/newer
+	sed -i 's/^Version: .*/Version: 999/' target/newer/DEBIAN/control
+	dpkg-deb --root-owner-group -b target/newer target/newer.deb
+	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/package.sh target/debian/*.deb target/newer.deb
 
 bench: build
 	scripts/setup.sh bench
