@@ -122,3 +122,21 @@ fn only_the_pipeline_starts_threads() {
         assert!(!starts || test || may.iter().any(|m| name.starts_with(m)), "{} starts a thread", name.display());
     }
 }
+
+/// The page names the test that holds each threat off: each is there.
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat")).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let named: Vec<(&str, &str)> = last.split('`').filter_map(|text| text.split_once(": ")).collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        for (file, test) in named {
+            let source = fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(source.contains(&format!("fn {test}(")), "{file} has no {test}");
+        }
+    }
+}

@@ -532,6 +532,51 @@ fn what_is_saved_is_recognised_after_a_kill_and_elsewhere() {
     assert!(!kept.exists());
 }
 
+/// Files under a folder, by their paths within it.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.flat_map(|path| match path.is_dir() {
+        true => {
+            files(&path).into_iter().map(|file| format!("{}/{file}", path.file_name().unwrap().display())).collect()
+        }
+        false => vec![path.file_name().unwrap().display().to_string()],
+    });
+    below.collect()
+}
+
+/// Whatever a client says, it names no file and no program: the daemon writes where it always does.
+#[test]
+fn no_command_reaches_a_file_or_a_program_that_a_client_names() {
+    let daemon = Daemon::start(SCENE);
+    daemon.good(&["status", "--wait", "60"]);
+    let escaped = daemon.folder.path().join("escaped");
+    let absolute = escaped.display().to_string();
+    let touching = format!("$(touch {absolute})");
+    let names = ["../escaped", "../../escaped", &absolute, &touching, "a; touch escaped", "/etc/passwd", "-rf", "%s%n"];
+    for name in names {
+        let tagged = daemon.json(&["tag", "--box", "200,150,120,120", "--save", "--json", &format!("--name={name}")]);
+        let id = tagged["id"].as_u64().unwrap_or_else(|| tagged["track"]["id"].as_u64().unwrap()).to_string();
+        let to = format!("{name}.new");
+        daemon.good(&["rename", &id, "--", &to]);
+        daemon.good(&["gallery", "rename", "--", name, &to]);
+        let listed = daemon.good(&["gallery", "list", "--json"]);
+        assert!(listed.contains(&serde_json::to_string(&to).unwrap()), "{listed}");
+        let shown = daemon.good(&["gallery", "show", "--json", "--", &to]);
+        assert!(!shown.contains("root:"), "{shown}");
+        daemon.good(&["untag", &id]);
+    }
+    let found = files(daemon.folder.path());
+    let is_known = |file: &String| {
+        let number = file.strip_prefix("state/gallery/").and_then(|file| file.strip_suffix(".safetensors"));
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+            || ["tagalong.toml", "log", "state/lock", "state/next-track-id"].contains(&file.as_str())
+            || file.starts_with("sockets/")
+    };
+    assert!(found.iter().all(is_known), "{found:?}");
+    assert_eq!(found.iter().filter(|file| file.starts_with("state/gallery/")).count(), names.len());
+    assert!(!escaped.exists() && !daemon.folder.path().parent().unwrap().join("escaped").exists());
+}
+
 #[test]
 fn after_a_kill_the_next_daemon_takes_over_and_gives_new_ids() {
     let mut daemon = Daemon::start(SCENE);

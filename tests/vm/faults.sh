@@ -142,6 +142,17 @@ count_is "$LOST" "$lost" && count_is "$STREAMS" "$streams" || fail "frames that 
 goes_on "$id"
 echo "ok: damaged frames, and 30% of them lost"
 
+# --- The clock of the day steps, forth and back.
+lost=$(count "$LOST") streams=$(count "$STREAMS")
+for step in '+400 days' '-800 days' '+400 days'; do
+    date -s "$step" >/dev/null
+    before=$(reports)
+    until_true 60 reports_above $((before + 5)) || fail "no reports after the clock was set by $step"
+    goes_on "$id"
+done
+count_is "$LOST" "$lost" && count_is "$STREAMS" "$streams" || fail "a step of the clock is taken for a loss of the camera"
+echo "ok: the clock of the day steps"
+
 # --- It comes back under another number: its old node is still held.
 : >"$watched"
 lost=$(count "$LOST") streams=$(count "$STREAMS")
