@@ -8,7 +8,7 @@ use crate::embed::ModelConfig;
 use crate::serve;
 
 /// Where the service has its configuration.
-const SERVICE_CONFIG: &str = "/etc/tagalong/tagalong.toml";
+pub const SERVICE_CONFIG: &str = "/etc/tagalong/tagalong.toml";
 
 /// Find every mistake in configurations and models.
 ///

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use super::check::SERVICE_CONFIG;
 use super::exit::{Kind, failure};
 use super::out;
 use crate::config::Config;
@@ -7,9 +8,6 @@ use crate::config::Config;
 mod cameras;
 mod machine;
 mod state;
-
-/// Where the service has its configuration.
-const SERVICE_CONFIG: &str = "/etc/tagalong/tagalong.toml";
 
 /// Find out why it does not work.
 ///

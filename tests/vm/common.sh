@@ -1,10 +1,17 @@
-# What the scripts of this folder have in common that play a camera to a daemon of their own.
+# What the scripts of this folder have in common.
 #
-# They set: tagalong, the program; device, the camera's node; work, a folder; log, the daemon's log.
+# They may set: tagalong, the program; log, the log of a daemon of their own, where it is not the service's; device, the camera's node.
+tagalong=${tagalong:-tagalong}
+log=${log:-}
+device=${device:-/dev/video0}
 
 fail() {
     echo "FAIL: $*"
-    tail -n 20 "$log" 2>/dev/null || true
+    if [ -n "$log" ]; then
+        tail -n 20 "$log" 2>/dev/null || true
+    else
+        journalctl -u tagalong -u tagalong.socket --no-pager -n 40 -o short-monotonic || true
+    fi
     exit 1
 }
 

@@ -80,6 +80,15 @@ lost() {
     grep -- "$LOST" "$log" | tail -n 1 | grep -q -- "$2" || fail "the log does not say '$2'"
 }
 
+# waits WHY: it has run without its camera since its start, and says why, once.
+waits() {
+    until_true 60 state_is lost || fail "the daemon does not run without its camera"
+    lost 0 "$1"
+    problem_is "$1" || fail "status does not say '$1'"
+    sleep 3
+    count_is "$LOST" 1 || fail "a camera that stays away is told of more than once"
+}
+
 # returned SINCE STREAMED: it streamed again within 2 s of SINCE, by the log's STREAMED'th line of that kind, and one line tells it.
 returned() {
     until_true 30 count_is "$STREAMS" $(($2 + 1)) || fail "it does not stream again: $(count "$STREAMS") lines"
@@ -89,10 +98,12 @@ returned() {
     echo "  streams again after $((at - $1)) ms"
 }
 
+has_track() { "$tagalong" list --json | grep -q "\"id\": *$1\b"; }
+
 # goes_on ID: the square is tracked under that id.
 goes_on() {
     until_true 60 tracked || fail "it is not tracked again: $("$tagalong" list)"
-    "$tagalong" list --json | grep -q "\"id\": *$1\b" || fail "track $1 has gone: $("$tagalong" list --json)"
+    until_true 20 has_track "$1" || fail "track $1 has gone: $("$tagalong" list --json)"
 }
 
 told_lost() { grep -q '"reason": *"camera_lost"' "$watched"; }
@@ -102,11 +113,7 @@ echo "$unit" >$driver/unbind
 config usb-virtual-video-index0
 mkdir -p /dev/v4l/by-id
 start env
-until_true 60 state_is lost || fail "the daemon does not run without its camera"
-lost 0 "does not exist"
-problem_is "does not exist" || fail "status does not say that there is no camera"
-sleep 3
-count_is "$LOST" 1 || fail "a camera that stays away is told of more than once"
+waits "does not exist"
 since=$("$tagalong" status --json | sed -n 's/.*"since_s": *\([0-9]*\).*/\1/p' | head -n 1)
 ((since >= 3)) || fail "status does not tell since when: $since"
 echo "$unit" >$driver/bind
@@ -199,11 +206,7 @@ v4l2-ctl -d $device --stream-mmap --stream-count=100000 >/dev/null 2>&1 &
 holder=$!
 sleep 1
 start env
-until_true 60 state_is lost || fail "the daemon does not run while its camera is in use"
-lost 0 "in use by another program"
-problem_is "in use" || fail "status does not say that the camera is in use"
-sleep 2
-count_is "$LOST" 1 || fail "a camera that stays in use is told of more than once"
+waits "in use by another program"
 kill "$holder"
 wait "$holder" || true
 returned "$(now)" 0
@@ -218,9 +221,7 @@ chown -R nobody "$work/state"
 rm -rf "$TAGALONG_SOCKET_DIR"
 install -d -o nobody "$TAGALONG_SOCKET_DIR"
 start setpriv --reuid=nobody --regid=nogroup --clear-groups
-until_true 60 state_is lost || fail "the daemon does not run without permission for its camera"
-lost 0 "may not be opened by this user"
-problem_is "may not be opened" || fail "status does not say that there is no permission"
+waits "may not be opened by this user"
 chmod 666 $device
 returned "$(now)" 0
 goes_on "$id"
