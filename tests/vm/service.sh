@@ -6,24 +6,8 @@
 set -euo pipefail
 export TAGALONG_SOCKET_DIR=/run/tagalong
 
-fail() {
-    echo "FAIL: $*"
-    journalctl -u tagalong -u tagalong.socket --no-pager -n 40 -o short-monotonic || true
-    exit 1
-}
+. "$(dirname "$0")/common.sh"
 
-# until_true SECONDS COMMAND...: tries the command until it succeeds.
-until_true() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.3
-    done
-}
-
-reported() { tagalong status --json 2>/dev/null | sed -n 's/.*"reported": *\([0-9]*\).*/\1/p' | head -n 1; }
-reported_above() { (($(reported || echo 0) > $1)); }
 logged() { journalctl -u tagalong --no-pager -o cat | grep -q -- "$1"; }
 main_pid() { systemctl show -P MainPID tagalong; }
 
@@ -45,7 +29,7 @@ systemctl start tagalong.socket tagalong-control.socket
 [ "$(stat -c '%a %U' /run/tagalong/control.sock)" = "600 root" ] || fail "the controllers' socket"
 
 systemctl start tagalong || fail "it does not start" # Returns when the daemon says that it is ready.
-until_true 60 reported_above 1 || fail "no reports"
+until_true 60 reports_above 1 || fail "no reports"
 tagalong tag --box 240,100,160,160 --name square >/tmp/tag || fail "not tagged"
 id=$(tagalong list --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
 [ -n "$id" ] || fail "no id: $(tagalong list --json)"
@@ -68,13 +52,13 @@ before=$(main_pid)
 systemctl reload tagalong || true
 until_true 10 logged "nonsense" || fail "the bad file is not told"
 [ "$(main_pid)" = "$before" ] || fail "a bad file ended the daemon"
-reports=$(reported)
-until_true 20 reported_above "$reports" || fail "no reports after a bad file"
+reports=$(reports)
+until_true 20 reports_above "$reports" || fail "no reports after a bad file"
 sed -i '/nonsense/d' /etc/tagalong/tagalong.toml
 echo "ok: reloaded, and a bad file left it running"
 
 kill -9 "$before"
-until_true 60 reported_above 1 || fail "not restarted after kill -9"
+until_true 60 reports_above 1 || fail "not restarted after kill -9"
 [ "$(main_pid)" != "$before" ] || fail "the killed process lives"
 tagalong tag --box 240,100,160,160 --name again >/dev/null || fail "not tagged after the restart"
 again=$(tagalong list --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | tail -n 1)
@@ -85,7 +69,7 @@ stopped=$(main_pid)
 kill -STOP "$stopped"
 other_process() { [[ $(main_pid) != 0 && $(main_pid) != "$1" ]]; }
 until_true 90 other_process "$stopped" || fail "the watchdog did not restart a hung daemon"
-until_true 60 reported_above 1 || fail "no reports after the watchdog"
+until_true 60 reports_above 1 || fail "no reports after the watchdog"
 echo "ok: hung, restarted by the watchdog"
 
 echo 'nonsense = 1' >>/etc/tagalong/tagalong.toml
@@ -97,7 +81,7 @@ sleep 5
 grep -q nonsense /tmp/status || fail "systemctl status does not tell the mistake"
 sed -i '/nonsense/d' /etc/tagalong/tagalong.toml
 systemctl start tagalong || fail "it does not start once the file is mended"
-until_true 60 reported_above 1 || fail "no reports once the file is mended"
+until_true 60 reports_above 1 || fail "no reports once the file is mended"
 systemctl stop tagalong || fail "it does not stop"
 [ "$(systemctl show -P Result tagalong)" = success ] || fail "stopped with $(systemctl show -P Result tagalong)"
 [ -e /run/tagalong/tracks.sock ] || fail "stopping took the socket away"
