@@ -8,24 +8,8 @@ package=$1
 newer=$2
 export TAGALONG_SOCKET_DIR=/run/tagalong DEBIAN_FRONTEND=noninteractive
 
-fail() {
-    echo "FAIL: $*"
-    journalctl -u tagalong -u tagalong.socket --no-pager -n 40 -o short-monotonic || true
-    exit 1
-}
+. "$(dirname "$0")/common.sh"
 
-# until_true SECONDS COMMAND...: tries the command until it succeeds.
-until_true() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.3
-    done
-}
-
-reported() { tagalong status --json 2>/dev/null | sed -n 's/.*"reported": *\([0-9]*\).*/\1/p' | head -n 1; }
-reported_above() { (($(reported || echo 0) > $1)); }
 main_pid() { systemctl show -P MainPID tagalong; }
 ids() { tagalong list --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p'; }
 
@@ -34,7 +18,7 @@ rm -f /usr/sbin/policy-rc.d
 # An emulated processor takes minutes for the index of all manuals.
 rm -f /var/lib/man-db/auto-update
 dpkg --install "$package" >/tmp/installed 2>&1 || fail "not installed: $(cat /tmp/installed)"
-until_true 60 reported_above 1 || fail "no reports after the installation: $(cat /tmp/installed)"
+until_true 60 reports_above 1 || fail "no reports after the installation: $(cat /tmp/installed)"
 for unit in tagalong.service tagalong.socket tagalong-control.socket; do
     [ "$(systemctl is-enabled $unit)" = enabled ] || fail "$unit is not enabled"
     systemctl is-active --quiet $unit || fail "$unit is not active"
@@ -46,8 +30,8 @@ grep -q '^good *camera' /tmp/doctor || fail "doctor says of the camera: $(cat /t
 # The user's configuration, of what an emulated processor can do.
 sed -i 's/^/# of the user: /; 1i [model]\ninput = "240x320"\n[presets.sharp]\nzoom = 1.0\ncontext_frames = 3\nradius = 5\n[[camera]]\nname = "front"\nheight = 360\nfps = 15' /etc/tagalong/tagalong.toml
 systemctl restart tagalong || fail "not restarted with the user's configuration"
-until_true 60 reported_above 1 || fail "no reports with the user's configuration"
-v4l2-ctl -d /dev/video0 -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true
+until_true 60 reports_above 1 || fail "no reports with the user's configuration"
+show_square
 sleep 2
 tagalong tag --box 240,100,160,160 --name square --save >/tmp/tag || fail "not tagged: $(cat /tmp/tag)"
 id=$(ids | head -n 1)
