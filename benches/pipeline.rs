@@ -17,7 +17,7 @@ use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
 use tagalong::serve::client::{ControlClient, Event, TracksClient};
 use tagalong::serve::wire::{ServerLine, Subscribe, Tracks};
-use tagalong::serve::{Activated, Hello, Server, Sink};
+use tagalong::serve::{Access, Activated, Hello, Server, Sink};
 use tagalong::state::State;
 use tagalong::track::Session;
 use tagalong::types::{
@@ -107,7 +107,8 @@ fn run(format: &str, folder: &Path) -> Vec<Measured> {
     let prepared = Prepared::new(config, None, backbone(), GRID, state, Heart::default);
     let daemon = prepared.daemon();
     let hello = Hello::new("benchmark", daemon.boot_id(), Vec::new());
-    let server = Server::start(&serve, hello, daemon, Activated::default()).expect("the server starts");
+    let access = Access::of(&serve).expect("no names to look up");
+    let server = Server::start(&serve, hello, daemon, &access, Activated::default()).expect("the server starts");
     let running = prepared.start(|| vec![Box::new(server.sink()) as Box<dyn Sink>]);
     let patience = Duration::from_secs(10);
     let mut tracks = TracksClient::connect(&folder.join("tracks.sock"), patience).expect("the daemon serves");

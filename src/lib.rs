@@ -30,6 +30,7 @@ pub mod budget;
 pub mod draw;
 pub mod mailbox;
 pub mod pipeline;
+pub mod sandbox;
 pub mod snapshot;
 pub mod state;
 pub mod stats;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::types::command::{CameraStatus, StageStatus};
 use crate::types::report::Latency;
@@ -211,6 +211,42 @@ impl Inner {
     }
 }
 
+/// How much of the cores' time the process takes.
+#[derive(Debug)]
+pub struct CpuMeter {
+    cores: usize,
+    /// Moments, and the time that all threads had taken by then, in ns; the oldest is what the newest is compared with.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl CpuMeter {
+    /// Over which time the share is taken, and how often it is looked at.
+    const WINDOW: Duration = Duration::from_secs(10);
+    const STEP: Duration = Duration::from_secs(1);
+
+    pub fn new(cores: usize) -> CpuMeter {
+        CpuMeter { cores: cores.max(1), samples: VecDeque::new() }
+    }
+
+    /// Takes in that all threads together have taken `cpu_ns` by `now`. May come as often as one likes.
+    pub fn note(&mut self, now: Instant, cpu_ns: u64) {
+        if self.samples.back().is_some_and(|(last, _)| now.saturating_duration_since(*last) < Self::STEP) {
+            return;
+        }
+        self.samples.push_back((now, cpu_ns));
+        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= Self::WINDOW) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Fraction of the cores' time, 0 to 1, over the last seconds; none before there is a second of them.
+    pub fn share(&self) -> Option<f32> {
+        let ((first, from), (last, to)) = (self.samples.front()?, self.samples.back()?);
+        let available = last.saturating_duration_since(*first).as_secs_f64() * self.cores as f64;
+        (available > 0.0).then(|| (to.saturating_sub(*from) as f64 * 1e-9 / available).min(1.0) as f32)
+    }
+}
+
 /// Memory that this process holds, in bytes; 0 where the system does not tell.
 pub fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm")
@@ -235,7 +271,6 @@ pub fn give_back_memory() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn percentiles_and_rate_are_of_the_last_frames() {
@@ -268,6 +303,25 @@ mod tests {
         assert!(stats.set_state(CameraState::Streaming, at(11)));
         assert!(stats.set_state(CameraState::Lost("it is gone".into()), at(12)));
         assert_eq!(stats.losses(), 2);
+    }
+
+    #[test]
+    fn the_share_of_the_cpu_is_of_the_last_seconds() {
+        let start = Instant::now();
+        let mut meter = CpuMeter::new(2);
+        assert_eq!(meter.share(), None);
+        // A second and a half of work each second for a minute, then half a second.
+        let mut cpu_ns = 0;
+        let mut at = |seconds: u32, work_ms: u64, meter: &mut CpuMeter| {
+            for tick in 0..5 {
+                cpu_ns += work_ms * 200_000;
+                meter.note(start + Duration::from_secs(seconds.into()) + Duration::from_millis(200 * tick), cpu_ns);
+            }
+        };
+        (0..60).for_each(|second| at(second, 1500, &mut meter));
+        assert!((meter.share().unwrap() - 0.75).abs() < 1e-3, "{:?}", meter.share());
+        (60..75).for_each(|second| at(second, 500, &mut meter));
+        assert!((meter.share().unwrap() - 0.25).abs() < 1e-3, "{:?}", meter.share());
     }
 
     #[test]

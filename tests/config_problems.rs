@@ -97,7 +97,7 @@ const CASES: &[Case] = &[
             "f.toml:1:1: camera[0].format: `source = \"pipe\"` needs the format that is written: nothing tells it of raw pixels",
             "f.toml:8:10: camera[1].device: is not read where there is a `command`; leave one of them out",
             "f.toml:9:11: camera[1].command: must begin with a program",
-            "f.toml:13:11: camera[2].command: must be an array of at most 64 strings, a program and its arguments, not an array",
+            "f.toml:13:11: camera[2].command: must be an array of at most 64 strings, a program and its arguments, not [\"ffmpeg\", 1]",
             "f.toml:17:11: camera[3].command: is for `source = \"pipe\"` alone",
         ],
     },
@@ -140,6 +140,13 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        text: "[serve]\ntracks_allow = \"robot\"\ncontrol_allow = [\"robot\", \"@\"]",
+        said: &[
+            "f.toml:2:16: serve.tracks_allow: must be an array of at most 64 names of users, and of groups with an `@` before them, not \"robot\"",
+            "f.toml:3:17: serve.control_allow: must be an array of at most 64 names of users, and of groups with an `@` before them, not [\"robot\", \"@\"]",
+        ],
+    },
+    Case {
         text: "[serve]\ntracks_mode = \"0888\"\ncontrol_mode = 0o600\ntracks_group = \"a b\"",
         said: &[
             "f.toml:2:15: serve.tracks_mode: must be an octal string, \"000\" to \"0777\", not \"0888\"",
@@ -163,7 +170,7 @@ const CASES: &[Case] = &[
         text: "[log]\nlevel = \"INFO\"\nsummary_interval_s = [60]\n[track]\nmin_score = 1979-05-27",
         said: &[
             "f.toml:2:9: log.level: must be `off`, `error`, `warn`, `info`, `debug` or `trace`, not \"INFO\"",
-            "f.toml:3:22: log.summary_interval_s: must be a whole number, 0 to 86400, not an array",
+            "f.toml:3:22: log.summary_interval_s: must be a whole number, 0 to 86400, not [60]",
             "f.toml:5:13: track.min_score: must be a number, 0 to 1, not the date 1979-05-27",
         ],
     },
@@ -171,7 +178,7 @@ const CASES: &[Case] = &[
     Case {
         text: "[serve]\n\"öö\\n\" = 1\nqueue = \"\"\"a\nb\"\"\"",
         said: &[
-            "f.toml:2:1: serve.\"öö\\n\": unknown key; known here are `control_group`, `control_mode`, `directory`, `max_clients`, `queue`, `tracks_group`, `tracks_mode`, `write_timeout_ms`",
+            "f.toml:2:1: serve.\"öö\\n\": unknown key; known here are `control_allow`, `control_group`, `control_mode`, `directory`, `max_clients`, `queue`, `tracks_allow`, `tracks_group`, `tracks_mode`, `write_timeout_ms`",
             "f.toml:3:9: serve.queue: must be a whole number, 1 to 1000, not \"a\\nb\"",
         ],
     },

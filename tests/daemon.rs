@@ -338,14 +338,50 @@ fn a_new_configuration_is_taken_and_a_bad_one_is_not() {
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["applied"], serde_json::json!(["track.min_score"]), "{answer}");
     assert!(answer["restart_needed"].to_string().contains("camera"), "{answer}");
+    assert!(warnings(&daemon).iter().any(|told| told.contains("in force after a restart: camera.scene.fps")));
     write(&format!("{SCENE}[track]\nmin_score = 7.0\n"));
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     daemon.wait_for("the refusal", |daemon| daemon.log().contains("was not taken, the old one stays").then_some(()));
+    assert!(warnings(&daemon).iter().any(|told| told.contains("file is wrong") && told.contains("min_score")));
     write(&format!("{SCENE}[track]\nmin_score = 0.2\n"));
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     daemon
         .wait_for("the new one", |daemon| (daemon.log().matches("applied track.min_score").count() == 2).then_some(()));
+    let told = |daemon: &Daemon| warnings(daemon).iter().any(|told| told.contains("configuration"));
+    daemon.wait_for("the end of the warning", |daemon| (!told(daemon)).then_some(()));
     follow(&daemon, "scene", 1, "cup");
+}
+
+/// What the daemon's status warns of.
+fn warnings(daemon: &Daemon) -> Vec<String> {
+    let status = daemon.json(&["status", "--json"]);
+    let warnings = status["warnings"].as_array().into_iter().flatten();
+    warnings.map(|warning| warning.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_daemon_confines_itself_and_says_so() {
+    let daemon = Daemon::start(SCENE);
+    let status = daemon.json(&["status", "--json"]);
+    let kernel = fs::read_to_string("/proc/self/status").unwrap();
+    let of_daemon = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let seccomp = |status: &str| status.lines().any(|line| line == "Seccomp:\t2");
+    assert_eq!(status["sandbox"]["system_calls"]["confined"], seccomp(&of_daemon), "{status}");
+    assert!(
+        seccomp(&of_daemon) || !kernel.contains("Seccomp:"),
+        "the kernel has filters, and none is in force: {of_daemon}"
+    );
+    // Landlock tells nobody of a process; its own test tries what it denies.
+    assert!(daemon.log().contains("files confined: Landlock") || daemon.log().contains("files not confined: "));
+    drop(daemon);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sandbox = \"off\"\n{}", configuration(folder.path(), SCENE));
+    fs::write(folder.path().join("tagalong.toml"), file).unwrap();
+    let off = Daemon::start_in(folder);
+    let status = off.json(&["status", "--json"]);
+    assert_eq!(status["sandbox"]["files"]["confined"], false, "{status}");
+    assert!(warnings(&off).is_empty(), "what was asked for is no warning");
 }
 
 /// The exit code and the errors of a daemon that cannot start.

@@ -9,7 +9,7 @@ use tagalong::config::Config;
 use tagalong::embed::{Backbone, BackboneSpec, EmbedError};
 use tagalong::notify::Heart;
 use tagalong::pipeline::Prepared;
-use tagalong::serve::{Activated, Controller, Hello, Server, Sink, SinkError};
+use tagalong::serve::{Access, Activated, Controller, Hello, Server, Sink, SinkError};
 use tagalong::state::State;
 use tagalong::stats::resident_bytes;
 use tagalong::types::{Command, Features, InputTensor, PatchGrid, Seed, TrackReport};
@@ -83,7 +83,8 @@ fn memory_is_flat_over_ten_thousand_frames() {
     let prepared = Prepared::new(config, None, Box::new(Means(spec)), grid, State::ephemeral(), Heart::default);
     let daemon = prepared.daemon();
     let hello = Hello::new("test", daemon.boot_id(), Vec::new());
-    let server = Server::start(&serve, hello, daemon.clone(), Activated::default()).unwrap();
+    let server =
+        Server::start(&serve, hello, daemon.clone(), &Access::of(&serve).unwrap(), Activated::default()).unwrap();
     let (sender, counted) = bounded(1);
     let running = prepared.start(|| vec![Box::new(server.sink()) as Box<dyn Sink>, Box::new(Count(sender.clone(), 0))]);
     // One client that reads, and one that never does.

@@ -107,6 +107,8 @@ fn samples() -> BTreeMap<&'static str, BTreeSet<String>> {
         ("status, answered", own(&status)),
         ("status, answered: model", keys(&status["model"])),
         ("status, answered: budget", keys(&status["budget"])),
+        ("status, answered: sandbox", keys(&status["sandbox"])),
+        ("status, answered: a layer of the sandbox", keys(&status["sandbox"]["files"])),
         ("status, answered: cameras", keys(&status["cameras"][0])),
         ("status, answered: stages", keys(&status["cameras"][0]["stages"][0])),
         ("status, answered: clients", keys(&status["clients"])),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serve_support::*;
-use tagalong::serve::{Activated, Server, Sink};
+use tagalong::serve::{Activated, Sink};
 use tagalong::types::Mask;
 
 fn folder() -> PathBuf {
@@ -166,7 +166,7 @@ else:
     let Fixture { server, controller, folder: keep } = fixture;
     server.shutdown(PATIENCE);
     std::thread::sleep(Duration::from_millis(50));
-    let server = Server::start(&config(&folder), hello(), controller, Activated::default()).unwrap();
+    let server = serve(&config(&folder), controller, Activated::default()).unwrap();
     server.sink().send(&std::sync::Arc::new(report("front", 2))).unwrap();
     wait_for("the second server is left", &|| folder.join("stop").exists());
     wait_for("the last reader has its state", &|| folder.join("end").exists());

@@ -574,7 +574,7 @@ fn socket_files_have_their_modes_and_groups_and_go_with_the_server() {
 }
 
 fn start_in(folder: &std::path::Path) -> Result<Server, ServeError> {
-    Server::start(&config(folder), hello(), Arc::new(FakeController::default()), Activated::default())
+    serve(&config(folder), Arc::new(FakeController::default()), Activated::default())
 }
 
 #[test]
@@ -630,7 +630,7 @@ fn a_configuration_that_cannot_be_served_is_refused() {
         let mut config = config(folder.path());
         change(&mut config);
         let controller = Arc::new(FakeController::default());
-        Server::start(&config, hello(), controller, Activated::default()).expect_err("refused").to_string()
+        serve(&config, controller, Activated::default()).expect_err("refused").to_string()
     };
     for mode in ["", "66", "0888", "rw-rw----", "1777", "07770", "+660"] {
         let error = start(&|config| config.control_mode = mode.into());
@@ -652,7 +652,7 @@ fn sockets_of_the_service_manager_are_told_apart_and_kept() {
     };
     assert_eq!((name(&activated.tracks), name(&activated.control)), ("tracks.sock".into(), "control.sock".into()));
     let controller = Arc::new(FakeController::default());
-    let server = Server::start(&config(folder.path()), hello(), controller, activated).unwrap();
+    let server = serve(&config(folder.path()), controller, activated).unwrap();
     let mut client = RawClient::connect(&folder.path().join("control.sock")).greeted();
     assert_eq!(client.ask(r#"{"class":"list","id":1}"#)["command"], "list");
     server.shutdown(PATIENCE);

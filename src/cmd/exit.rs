@@ -115,7 +115,10 @@ fn kind_of_davis(error: &DavisError) -> Kind {
 fn kind_of_serve(error: &ServeError) -> Kind {
     match error {
         // What only another configuration mends: the service manager does not start it again.
-        ServeError::Mode { .. } | ServeError::Group { .. } | ServeError::NotASocket { .. } => Kind::Config,
+        ServeError::Mode { .. }
+        | ServeError::Group { .. }
+        | ServeError::User { .. }
+        | ServeError::NotASocket { .. } => Kind::Config,
         ServeError::InUse { .. } => Kind::Temporary,
         ServeError::Folder { source, .. } | ServeError::Socket { source, .. } => match kind_of_io(source) {
             Kind::Permission => Kind::Permission,

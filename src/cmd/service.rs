@@ -1,6 +1,6 @@
 //! The daemon from its configuration to its end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,18 @@ use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
 
 use super::exit::{Kind, failure};
+use crate::capture::SourceKind;
 use crate::config::Config;
 use crate::embed;
 use crate::notify::{self, Watchdog};
 use crate::pipeline::Pipeline;
 use crate::pipeline::{Daemon, Prepared};
-use crate::serve::{Activated, Hello, HelloCamera, Server, Sink};
+use crate::sandbox::{self, Needs};
+use crate::serve::{Access, Activated, Hello, HelloCamera, Server, Sink, make_folder};
 use crate::shutdown::{self, Request};
 use crate::state::{ModelIdentity, State};
 use crate::stats::give_back_memory;
+use crate::types::command::SandboxStatus;
 
 /// How often the main thread looks after the watchdog, the greeting and the summary.
 const ROUND: Duration = Duration::from_millis(200);
@@ -37,6 +40,11 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     // Before any thread starts, since it takes what it reads out of the environment.
     let activated = Activated::from_environment()?;
     let requests = shutdown::requests().context("signals cannot be received")?;
+    let serve = config.serve.clone();
+    let access = Access::of(&serve)?;
+    let sandbox =
+        sandbox::enter(config.sandbox, &needs(&config, file, &activated)?).map_err(|e| failure(Kind::Config, e))?;
+    tell(&sandbox);
     // A model that is refused stays refused: the service manager is told not to start the daemon over and over.
     let packed = config.state_dir.join("packed");
     let mut backbone = embed::load_kept(&config.model, &packed).map_err(|error| failure(Kind::Config, error))?;
@@ -59,10 +67,10 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     );
     let mut watchdog = notify::watchdog_limit().map(|limit| Watchdog::new(limit, Instant::now()));
     let hearts = || watchdog.as_mut().map(Watchdog::add_heart).unwrap_or_default();
-    let serve = config.serve.clone();
     let prepared = Prepared::new(config, file.map(Path::to_owned), backbone, grid, state, hearts);
     let daemon = prepared.daemon();
-    let server = Server::start(&serve, hello(&daemon), daemon.clone(), activated)?;
+    daemon.set_sandbox(sandbox);
+    let server = Server::start(&serve, hello(&daemon), daemon.clone(), &access, activated)?;
     let server = Arc::new(server);
     let counted = Arc::downgrade(&server);
     daemon.set_clients(move || counted.upgrade().map(|server| server.clients()).unwrap_or_default());
@@ -82,6 +90,7 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
         if watchdog.as_mut().is_some_and(|watchdog| watchdog.due(Instant::now())) {
             notify::ping();
         }
+        daemon.measure();
         let cameras = daemon.cameras();
         if cameras != greeted {
             server.set_hello(hello(&daemon));
@@ -100,6 +109,43 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
         }
     }
     stop(running, server)
+}
+
+/// What of the system the daemon goes on to use. Makes the folders that it will write to, while it still may.
+fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow::Result<Needs> {
+    let mut needs =
+        Needs { programs: config.camera.iter().any(|camera| !camera.command.is_empty()), ..Needs::default() };
+    State::make_folder(&config.state_dir)?;
+    needs.writes.push(config.state_dir.clone());
+    if !activated.is_complete() {
+        make_folder(&config.serve.directory)?;
+        needs.sockets.push(config.serve.directory.clone());
+    }
+    // An editor replaces a file, so that it is the folder which is read. A model's files lie beside its manifest.
+    let folder = |file: &Path| match file.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    needs.reads.extend(file.map(folder));
+    if config.model.manifest != embed::BUNDLED {
+        needs.read(&folder(Path::new(&config.model.manifest)));
+    }
+    for camera in &config.camera {
+        match camera.source {
+            SourceKind::Images => needs.read(&camera.folder),
+            // The pipe may be made anew.
+            SourceKind::Pipe if camera.command.is_empty() => needs.read(&folder(Path::new(&camera.device))),
+            SourceKind::Pipe | SourceKind::V4l2 | SourceKind::Nokhwa | SourceKind::Synthetic => {}
+        }
+    }
+    Ok(needs)
+}
+
+fn tell(sandbox: &SandboxStatus) {
+    for (what, layer) in [("files", &sandbox.files), ("system calls", &sandbox.system_calls)] {
+        let confined = if layer.confined { "confined" } else { "not confined" };
+        log::info!("{what} {confined}: {}", layer.detail);
+    }
 }
 
 fn stop(running: Pipeline, server: Arc<Server>) -> anyhow::Result<()> {

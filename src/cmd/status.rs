@@ -4,7 +4,7 @@ use super::daemon::Daemon;
 use super::out;
 use super::table::duration_words;
 use crate::types::Answer;
-use crate::types::command::{BudgetReason, BudgetStatus, CameraStatus, Status};
+use crate::types::command::{BudgetReason, BudgetStatus, CameraStatus, Confinement, SandboxStatus, Status};
 
 /// Tell how the daemon is.
 ///
@@ -40,14 +40,16 @@ impl Args {
 }
 
 fn render(status: &Status) -> String {
-    let Status { version, boot_id, uptime_s, model, budget, cameras, clients, memory_bytes } = status;
+    let Status { version, boot_id, uptime_s, model, budget, cameras, clients, memory_bytes, cpu, sandbox, warnings } =
+        status;
     let digest: String = model.sha256.chars().take(12).collect();
     let mib = *memory_bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
-        "tagalong {version}, up {}, {mib:.0} MiB resident, boot {boot_id}\n\
+        "tagalong {version}, up {}, {mib:.0} MiB resident{}, boot {boot_id}\n\
          model    {} ({}) on {}{}, probe {:.4}, sha256 {digest}\n\
          clients  {} connected, {} refused, {} reports lost by slow ones\n",
         duration_words(seconds(*uptime_s)),
+        cpu.map_or(String::new(), |cpu| format!(", {:.0}% of the CPU", 100.0 * cpu)),
         model.name,
         model.family,
         model.runtime,
@@ -57,6 +59,15 @@ fn render(status: &Status) -> String {
         clients.refused,
         clients.dropped_reports,
     );
+    if let Some(SandboxStatus { files, system_calls }) = sandbox {
+        let how = |layer: &Confinement| {
+            format!("{}{}", if layer.confined { "" } else { "not confined, " }, out::harmless(&layer.detail))
+        };
+        text.push_str(&format!("sandbox  files: {}\n         system calls: {}\n", how(files), how(system_calls)));
+    }
+    for warning in warnings {
+        text.push_str(&format!("warning  {}\n", out::harmless(warning)));
+    }
     if let Some(budget) = budget {
         text.push_str(&render_budget(budget));
     }
@@ -194,15 +205,24 @@ mod tests {
             cameras: vec![camera],
             clients: ClientStatus { connected: 2, refused: 0, dropped_reports: 4 },
             memory_bytes: 50 << 20,
+            cpu: Some(0.4321),
+            sandbox: Some(SandboxStatus {
+                files: Confinement { confined: true, detail: "Landlock 7: reads little".into() },
+                system_calls: Confinement { confined: false, detail: "seccomp refused: who knows".into() },
+            }),
+            warnings: vec!["system calls are not confined: seccomp refused: who knows".into()],
         }
     }
 
     #[test]
     fn a_status_reads_well() {
         let expected = "\
-tagalong 0.1.0, up 1 h 2 min, 50 MiB resident, boot b00t
+tagalong 0.1.0, up 1 h 2 min, 50 MiB resident, 43% of the CPU, boot b00t
 model    bundled (statistics) on cpu with avx2, probe 1.0000, sha256 0123456789ab
 clients  2 connected, 0 refused, 4 reports lost by slow ones
+sandbox  files: Landlock 7: reads little
+         system calls: not confined, seccomp refused: who knows
+warning  system calls are not confined: seccomp refused: who knows
 
 camera front: streaming for 1 h 2 min, MJPG 640x480 at 30 fps
   rate     30.0 reports/s, 1 track

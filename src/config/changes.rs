@@ -58,7 +58,8 @@ fn gather(value: &Value, path: &str, pattern: &str, leaves: &mut BTreeMap<String
                 gather(value, &join(path, key), &below, leaves);
             }
         }
-        Value::Array(cameras) => {
+        // Other arrays are values, of words or of names.
+        Value::Array(cameras) if cameras.iter().any(Value::is_table) => {
             for camera in cameras {
                 let name = camera.get("name").and_then(Value::as_str).unwrap_or_default();
                 gather(camera, &join(path, name), pattern, leaves);

@@ -12,6 +12,9 @@ use Holds::*;
 /// Words of a command, at most.
 const MOST_WORDS: usize = 64;
 
+/// Users and groups that a socket lets in, at most.
+const MOST_ACCOUNTS: usize = 64;
+
 /// One key: where it stands (`[camera]` for every `[[camera]]`, `[presets]` for every preset), what it may hold,
 /// and when a change of it takes effect.
 pub type Key = (&'static str, Holds, Effect);
@@ -19,6 +22,7 @@ pub type Key = (&'static str, Holds, Effect);
 /// Every key. A test holds the table to `config/default.toml`, its keys and the ranges in its comments.
 pub const KEYS: &[Key] = &[
     ("state_dir", FilePath, AtRestart),
+    ("sandbox", OneOf(&["auto", "required", "off"]), AtRestart),
     ("model.manifest", FilePath, AtRestart),
     ("model.input", InputSize, AtRestart),
     ("model.threads", Whole(0, 64), AtRestart),
@@ -73,6 +77,8 @@ pub const KEYS: &[Key] = &[
     ("serve.control_mode", Mode, AtRestart),
     ("serve.tracks_group", GroupOrNothing, AtRestart),
     ("serve.control_group", GroupOrNothing, AtRestart),
+    ("serve.tracks_allow", Accounts, AtRestart),
+    ("serve.control_allow", Accounts, AtRestart),
     ("serve.max_clients", Whole(1, 10_000), AtRestart),
     ("serve.queue", Whole(1, 1000), AtRestart),
     ("serve.write_timeout_ms", Whole(100, 600_000), AtRestart),
@@ -103,6 +109,8 @@ pub enum Holds {
     Device,
     /// A program and its arguments, or nothing.
     Words,
+    /// Names of users, and of groups with an `@` before them.
+    Accounts,
     InputSize,
     /// File permissions.
     Mode,
@@ -135,6 +143,15 @@ impl Holds {
                 };
                 words.iter().map(word).collect::<Option<Vec<Value>>>().map(Value::Array)
             }
+            (Accounts, DeValue::Array(names)) if names.len() <= MOST_ACCOUNTS => {
+                let name = |name: &Spanned<DeValue<'_>>| match name.get_ref() {
+                    DeValue::String(text) if is_account(text.strip_prefix('@').unwrap_or(text)) => {
+                        Some(Value::String(text.to_string()))
+                    }
+                    _ => None,
+                };
+                names.iter().map(name).collect::<Option<Vec<Value>>>().map(Value::Array)
+            }
             (_, DeValue::String(text)) if self.takes(text) => Some(Value::String(text.to_string())),
             _ => None,
         }
@@ -143,7 +160,7 @@ impl Holds {
     /// Whether a key that holds text may hold this one.
     fn takes(self, text: &str) -> bool {
         match self {
-            Whole(..) | WholeOrZero(..) | Number(..) | Flag | Words => false,
+            Whole(..) | WholeOrZero(..) | Number(..) | Flag | Words | Accounts => false,
             OneOf(choices) => choices.contains(&text),
             Name => is_name(text),
             FilePath | Device => is_printable(text, 1),
@@ -153,9 +170,7 @@ impl Holds {
                 let octal = text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
                 octal && (text.len() == 3 || text.len() == 4 && text.starts_with('0'))
             }
-            GroupOrNothing => {
-                text.len() <= 32 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-            }
+            GroupOrNothing => text.is_empty() || is_account(text),
         }
     }
 }
@@ -178,6 +193,9 @@ impl fmt::Display for Holds {
             FilePath | FilePathOrNothing => write!(f, "a path"),
             Device => write!(f, "a path, a name or `auto`"),
             Words => write!(f, "an array of at most {MOST_WORDS} strings, a program and its arguments"),
+            Accounts => {
+                write!(f, "an array of at most {MOST_ACCOUNTS} names of users, and of groups with an `@` before them")
+            }
             InputSize => write!(f, "HEIGHTxWIDTH in pixels or `auto`"),
             Mode => write!(f, "an octal string, \"000\" to \"0777\""),
             GroupOrNothing => write!(f, "a name of a group or empty"),
@@ -188,6 +206,11 @@ impl fmt::Display for Holds {
 /// Whether a text is one line, of at least so many bytes.
 fn is_printable(text: &str, least: usize) -> bool {
     (least..=4096).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Whether a text can name a user or a group.
+fn is_account(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 /// Whether a text can name a camera or a preset.

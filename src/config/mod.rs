@@ -17,6 +17,7 @@ use crate::capture::CameraConfig;
 use crate::discover::DiscoverConfig;
 use crate::embed::ModelConfig;
 use crate::propagate::PropagateConfig;
+use crate::sandbox::SandboxMode;
 use crate::serve::ServeConfig;
 use crate::track::TrackConfig;
 
@@ -33,6 +34,8 @@ pub const DEFAULT: &str = include_str!("../../config/default.toml");
 pub struct Config {
     /// Folder for what outlives the daemon.
     pub state_dir: PathBuf,
+    /// Whether the daemon confines itself.
+    pub sandbox: SandboxMode,
     pub model: ModelConfig,
     /// At least one; their names differ.
     pub camera: Vec<CameraConfig>,

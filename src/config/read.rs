@@ -355,6 +355,9 @@ fn must_be(holds: Holds, found: &DeValue<'_>) -> String {
     format!("must be {holds}, not {}{meant}", shown(found))
 }
 
+/// Values of an array that a message shows, at most.
+const SHOWN: usize = 8;
+
 /// A value as a message shows it: on one line, and short.
 fn shown(value: &DeValue<'_>) -> String {
     match value {
@@ -363,7 +366,15 @@ fn shown(value: &DeValue<'_>) -> String {
         DeValue::Float(float) => shortened(float.as_str()),
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Datetime(date) => format!("the date {date}"),
-        DeValue::Array(_) => "an array".into(),
+        DeValue::Array(values) if values.len() > SHOWN => format!("an array of {}", values.len()),
+        DeValue::Array(values) => {
+            let nested = |value: &DeValue<'_>| matches!(value, DeValue::Array(_) | DeValue::Table(_));
+            if values.iter().any(|value| nested(value.get_ref())) {
+                return "an array of arrays or tables".into();
+            }
+            let values: Vec<String> = values.iter().map(|value| shown(value.get_ref())).collect();
+            format!("[{}]", values.join(", "))
+        }
         DeValue::Table(_) => "a table".into(),
     }
 }

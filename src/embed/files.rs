@@ -14,7 +14,8 @@ use super::transform::Transform;
 use crate::types::ProbeFeatures;
 
 /// The model that is part of the program.
-const BUNDLED: &str = "bundled";
+/// What a configuration calls the model that is built in.
+pub const BUNDLED: &str = "bundled";
 const BUNDLED_MANIFEST: &str = include_str!("../../models/bundled.toml");
 const BUNDLED_ONNX: &[u8] = include_bytes!("../../models/bundled.onnx");
 const BUNDLED_PROBE: &[u8] = include_bytes!("../../models/bundled.probe");

@@ -18,7 +18,7 @@ mod tract;
 mod transform;
 
 pub use embedder::{EmbedTimes, Embedder};
-pub use files::{ModelFiles, hex_digest};
+pub use files::{BUNDLED, ModelFiles, hex_digest};
 pub use load::{BareModel, LoadError, load, load_bare, load_kept, load_tract, probe_features, read_onnx, unproved};
 pub use manifest::{DataFile, Manifest, Precision, Probe, is_name};
 pub use onnx::OnnxFile;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
 
 use super::track::{Tracker, Visit};
+use super::warnings::Unread;
 use crate::clock;
 use crate::config::Config;
 use crate::embed::BackboneSpec;
@@ -17,9 +18,9 @@ use crate::propagate::seed::SeedError;
 use crate::serve::Controller;
 use crate::snapshot;
 use crate::state::{Gallery, State, TrackIds};
-use crate::stats::{CameraState, CameraStats, resident_bytes};
+use crate::stats::{CameraState, CameraStats, CpuMeter, resident_bytes};
 use crate::track::{Session, TagError};
-use crate::types::command::{BudgetStatus, ClientStatus, ErrorCode, ModelStatus, Status};
+use crate::types::command::{BudgetStatus, ClientStatus, ErrorCode, ModelStatus, SandboxStatus, Status};
 use crate::types::report::{Track, TrackId};
 use crate::types::{Answer, Command, CommandError, Exemplars, Seed, View};
 
@@ -54,6 +55,11 @@ pub struct Daemon {
     /// Where `reload` reads from.
     config_path: Option<PathBuf>,
     clients: OnceLock<Box<dyn Fn() -> ClientStatus + Send + Sync>>,
+    /// What the process has denied itself; unset where nobody asked it to.
+    pub(super) sandbox: OnceLock<SandboxStatus>,
+    cpu: Mutex<CpuMeter>,
+    /// What of the file is not in force since it was last read again.
+    pub(super) unread: Mutex<Option<Unread>>,
     pub(super) stop: AtomicBool,
     /// How often the configuration was read again.
     pub(super) reloads: AtomicU64,
@@ -95,6 +101,9 @@ impl Daemon {
             config: Mutex::new(config),
             config_path,
             clients: OnceLock::new(),
+            sandbox: OnceLock::new(),
+            cpu: Mutex::new(CpuMeter::new(thread::available_parallelism().map_or(1, usize::from))),
+            unread: Mutex::new(None),
             stop: AtomicBool::new(false),
             reloads: AtomicU64::new(0),
             budget: Mutex::new(None),
@@ -109,6 +118,17 @@ impl Daemon {
     /// Tells how many clients there are, once there is a server that knows.
     pub fn set_clients(&self, clients: impl Fn() -> ClientStatus + Send + Sync + 'static) {
         let _ = self.clients.set(Box::new(clients));
+    }
+
+    /// Tells what the process has denied itself.
+    pub fn set_sandbox(&self, sandbox: SandboxStatus) {
+        let _ = self.sandbox.set(sandbox);
+    }
+
+    /// Takes in what the process has used of the CPU. Called a few times a second.
+    pub fn measure(&self) {
+        let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        cpu.note(Instant::now(), clock::process_cpu_ns());
     }
 
     /// Takes in how the budget stands; `None` without one.
@@ -177,11 +197,27 @@ impl Daemon {
             cameras: self.cameras.iter().map(|camera| camera.stats.status(&camera.name, now)).collect(),
             clients: self.clients.get().map(|clients| clients()).unwrap_or_default(),
             memory_bytes: resident_bytes(),
+            cpu: self.cpu.lock().unwrap_or_else(PoisonError::into_inner).share(),
+            sandbox: self.sandbox.get().cloned(),
+            warnings: self.warnings(),
         }
     }
 
     /// Reads the configuration again; what can change at once does, and a bad one changes nothing.
     pub fn reload(&self) -> Result<Answer, CommandError> {
+        let result = self.read_again();
+        let unread = match &result {
+            Ok(Answer::Reloaded { restart_needed, .. }) if !restart_needed.is_empty() => {
+                Some(Unread::Later(restart_needed.clone()))
+            }
+            Err(error) if error.code == ErrorCode::ConfigInvalid => Some(Unread::Invalid(error.message.clone())),
+            _ => None,
+        };
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
+        result
+    }
+
+    fn read_again(&self) -> Result<Answer, CommandError> {
         let invalid = |message: String| CommandError::new(ErrorCode::ConfigInvalid, message);
         let path = self.config_path.as_ref().ok_or_else(|| invalid("the daemon runs without a file".into()))?;
         let new = Config::load(path).map_err(|problems| invalid(problems.to_string()))?;

@@ -16,6 +16,7 @@ mod discover;
 mod embed;
 mod gallery;
 mod track;
+mod warnings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -1,7 +1,6 @@
 //! One client: its socket, what it wrote and was not yet read, what it is yet to be sent.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::encode::Line;
 use super::lines::{LineReader, TooLong};
+use super::peers::Peer;
 use super::subscription::Subscription;
 use super::wire::{ErrorLine, Gap, MAX_COMMAND_IN, MAX_LINE_IN, ServerLine};
 use crate::types::command::ErrorCode;
@@ -40,10 +40,6 @@ pub enum Role {
     },
 }
 
-/// Who a client is, as the kernel tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Peer(Option<(u32, u32, i32)>);
-
 struct Output {
     /// Lines that are never dropped: greetings, states, answers, errors. They go before `reports`.
     replies: VecDeque<Line>,
@@ -64,7 +60,7 @@ struct Output {
 
 impl Connection {
     /// Takes over a stream that is non-blocking. `capacity` is that of the queue of reports.
-    pub fn new(id: u64, stream: UnixStream, role: Role, capacity: usize) -> Connection {
+    pub fn new(id: u64, peer: Peer, stream: UnixStream, role: Role, capacity: usize) -> Connection {
         let longest = if matches!(role, Role::Tracks(_)) { MAX_LINE_IN } else { MAX_COMMAND_IN };
         let output = Output {
             replies: VecDeque::new(),
@@ -76,7 +72,6 @@ impl Connection {
             deaf: false,
             stalled_since: None,
         };
-        let peer = Peer::of(&stream);
         Connection { id, role, peer, stream, input: LineReader::new(longest), read_closed: false, output, gone: None }
     }
 
@@ -296,27 +291,5 @@ impl Output {
     fn take_gap(&mut self) -> Option<Line> {
         let dropped = std::mem::take(&mut self.lost);
         (dropped > 0).then(|| ServerLine::Gap(Gap { dropped }).to_bytes().into())
-    }
-}
-
-impl Peer {
-    #[cfg(target_os = "linux")]
-    fn of(stream: &UnixStream) -> Peer {
-        let credentials = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials);
-        Peer(credentials.ok().map(|who| (who.uid(), who.gid(), who.pid())))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn of(_: &UnixStream) -> Peer {
-        Peer(None)
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some((uid, gid, pid)) => write!(f, "uid {uid}, gid {gid}, pid {pid}"),
-            None => f.write_str("an unknown peer"),
-        }
     }
 }

@@ -18,6 +18,7 @@ use super::doors::{Door, Kind};
 use super::encode::{EncodedReport, Line};
 use super::lines::TooLong;
 use super::listeners::Listeners;
+use super::peers::Peer;
 use super::request::{self, Request};
 use super::socket::{Inbox, Shared};
 use super::subscription::Subscription;
@@ -266,7 +267,12 @@ impl EventLoop {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(door) = self.doors.get_mut(door) else { return };
             let Some(stream) = door.accept(now) else { return };
-            let kind = door.kind;
+            let (kind, peer) = (door.kind, Peer::of(&stream));
+            if !door.admits(peer, &stream) {
+                door.refuse(stream, peer);
+                self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let present = self.connections.iter().filter(|connection| Kind::of(&connection.role) == kind).count();
             if present >= self.limits.clients {
                 door.turn_away(stream, present);
@@ -274,16 +280,16 @@ impl EventLoop {
                 continue;
             }
             door.has_room();
-            self.greet(stream, kind, now);
+            self.greet(stream, peer, kind, now);
         }
     }
 
-    fn greet(&mut self, stream: UnixStream, kind: Kind, now: Instant) {
+    fn greet(&mut self, stream: UnixStream, peer: Peer, kind: Kind, now: Instant) {
         let role = match kind {
             Kind::Tracks => Role::Tracks(Subscription::default()),
             Kind::Control => Role::Control { busy: false },
         };
-        let mut connection = Connection::new(self.next_id, stream, role, self.limits.queue);
+        let mut connection = Connection::new(self.next_id, peer, stream, role, self.limits.queue);
         log::debug!("{} client {} came: {}", kind.name(), connection.id, connection.peer);
         self.next_id += 1;
         self.shared.counters.connected.fetch_add(1, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAdd
 use nix::unistd::Group;
 
 use super::ServeConfig;
+use super::peers::{Access, Entrance};
 use super::wire::{CONTROL_SOCKET, TRACKS_SOCKET};
 
 /// Why the sockets cannot be served.
@@ -24,6 +25,8 @@ pub enum ServeError {
     Mode { key: &'static str, value: String },
     #[error("`{key}` names the group {name:?}, which does not exist here; `getent group` lists those that do")]
     Group { key: &'static str, name: String },
+    #[error("`{key}` names the user {name:?}, who does not exist here; `getent passwd` lists those that do")]
+    User { key: &'static str, name: String },
     #[error("{path} is in use by another daemon; stop it, or serve in another folder")]
     InUse { path: PathBuf },
     #[error("{path} exists and is not a socket; it is left alone: move it away, or serve in another folder")]
@@ -44,6 +47,11 @@ pub struct Activated {
 }
 
 impl Activated {
+    /// Whether nothing is left to be made.
+    pub fn is_complete(&self) -> bool {
+        self.tracks.is_some() && self.control.is_some()
+    }
+
     /// Takes the sockets that systemd passed to this process, if it did. Call it once, before threads are
     /// started: it reads and clears the process's environment.
     ///
@@ -105,6 +113,8 @@ impl Activated {
 #[derive(Debug)]
 pub struct Listener {
     pub socket: UnixListener,
+    /// Who is let in.
+    pub entrance: Entrance,
     /// Kept for what its drop does.
     _made: Option<MadeFile>,
 }
@@ -121,21 +131,17 @@ impl Listeners {
     ///
     /// # Errors
     /// When a path is taken by something alive or by what is not a socket, or cannot be made as configured.
-    pub fn open(config: &ServeConfig, activated: Activated) -> Result<Listeners, ServeError> {
-        let tracks_mode = check_mode("tracks_mode", &config.tracks_mode)?;
-        let control_mode = check_mode("control_mode", &config.control_mode)?;
-        let tracks_group = find_group("tracks_group", &config.tracks_group)?;
-        let control_group = find_group("control_group", &config.control_group)?;
-        let open = |passed: Option<UnixListener>, name: &str, mode, group| match passed {
+    pub fn open(folder: &Path, access: &Access, activated: Activated) -> Result<Listeners, ServeError> {
+        let open = |passed: Option<UnixListener>, name: &str, entrance: &Entrance| match passed {
             Some(socket) => {
                 socket.set_nonblocking(true).map_err(|e| ServeError::Activation(e.to_string()))?;
-                Ok(Listener { socket, _made: None })
+                Ok(Listener { socket, entrance: entrance.clone(), _made: None })
             }
-            None => make(&config.directory, name, mode, group),
+            None => make(folder, name, entrance),
         };
         Ok(Listeners {
-            tracks: open(activated.tracks, TRACKS_SOCKET, tracks_mode, tracks_group)?,
-            control: open(activated.control, CONTROL_SOCKET, control_mode, control_group)?,
+            tracks: open(activated.tracks, TRACKS_SOCKET, &access.tracks)?,
+            control: open(activated.control, CONTROL_SOCKET, &access.control)?,
         })
     }
 }
@@ -146,25 +152,20 @@ pub fn parse_mode(text: &str) -> Option<u32> {
     octal.then(|| u32::from_str_radix(text, 8).ok()).flatten().filter(|mode| *mode <= 0o777)
 }
 
-fn check_mode(key: &'static str, value: &str) -> Result<u32, ServeError> {
+pub(super) fn check_mode(key: &'static str, value: &str) -> Result<u32, ServeError> {
     parse_mode(value).ok_or_else(|| ServeError::Mode { key, value: value.to_owned() })
 }
 
 /// What of a configuration this machine cannot serve, each as `key: problem`.
 pub fn problems(config: &ServeConfig) -> Vec<String> {
-    let groups = [("tracks_group", &config.tracks_group), ("control_group", &config.control_group)];
-    let mut problems: Vec<String> = groups
-        .into_iter()
-        .filter_map(|(key, name)| find_group(key, name).err())
-        .map(|error| format!("serve: {error}"))
-        .collect();
+    let mut problems: Vec<String> = Access::problems(config).iter().map(|error| format!("serve: {error}")).collect();
     if config.directory.exists() && !config.directory.is_dir() {
         problems.push(format!("serve.directory: {} is no folder", config.directory.display()));
     }
     problems
 }
 
-fn find_group(key: &'static str, name: &str) -> Result<Option<u32>, ServeError> {
+pub(super) fn find_group(key: &'static str, name: &str) -> Result<Option<u32>, ServeError> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -174,14 +175,19 @@ fn find_group(key: &'static str, name: &str) -> Result<Option<u32>, ServeError> 
     }
 }
 
+/// Makes the folder of the sockets, which all may look into.
+///
+/// # Errors
+/// When it is not there and cannot be made.
+pub fn make_folder(folder: &Path) -> Result<(), ServeError> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    made.map_err(|source| ServeError::Folder { path: folder.to_owned(), source })
+}
+
 /// Makes a listening socket. Its permissions are set before it listens, so nobody slips in between.
-fn make(folder: &Path, name: &str, mode: u32, group: Option<u32>) -> Result<Listener, ServeError> {
+fn make(folder: &Path, name: &str, entrance: &Entrance) -> Result<Listener, ServeError> {
     let path = folder.join(name);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(folder)
-        .map_err(|source| ServeError::Folder { path: folder.to_owned(), source })?;
+    make_folder(folder)?;
     let _lock = lock(folder);
     clear_stale(&path)?;
     let failed = |action| {
@@ -192,14 +198,14 @@ fn make(folder: &Path, name: &str, mode: u32, group: Option<u32>) -> Result<List
     let address = UnixAddr::new(&path).map_err(|e| failed("use the path")(e.into()))?;
     socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).map_err(|e| failed("bind to")(e.into()))?;
     let made = MadeFile::new(&path).map_err(failed("find"))?;
-    if let Some(group) = group {
+    if let Some(group) = entrance.group {
         std::os::unix::fs::chown(&path, None, Some(group)).map_err(failed("give the configured group to"))?;
     }
-    fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed("set the permissions of"))?;
+    fs::set_permissions(&path, Permissions::from_mode(entrance.mode)).map_err(failed("set the permissions of"))?;
     socket::listen(&socket, Backlog::MAXCONN).map_err(|e| failed("listen on")(e.into()))?;
     let socket = UnixListener::from(socket);
     socket.set_nonblocking(true).map_err(failed("listen on"))?;
-    Ok(Listener { socket, _made: Some(made) })
+    Ok(Listener { socket, entrance: entrance.clone(), _made: Some(made) })
 }
 
 /// Keeps a second daemon that starts at the same moment from taking our new socket for a stale one. Waits for

@@ -13,6 +13,7 @@ mod encode;
 mod event_loop;
 mod lines;
 mod listeners;
+mod peers;
 mod socket;
 mod subscription;
 mod workers;
@@ -22,7 +23,8 @@ use std::time::Duration;
 
 use crate::types::{Answer, Command, CommandError, TrackReport};
 
-pub use listeners::{Activated, ServeError, parse_mode, problems};
+pub use listeners::{Activated, ServeError, make_folder, parse_mode, problems};
+pub use peers::Access;
 pub use socket::{Server, TracksSink};
 pub use wire::{Hello, HelloCamera};
 
@@ -61,6 +63,11 @@ pub struct ServeConfig {
     pub tracks_group: String,
     /// Group that owns `control.sock`; empty for the daemon's own.
     pub control_group: String,
+    /// Users, and groups with an `@` before them, whose clients alone may read tracks, whatever the file's permissions; empty for
+    /// all that these let in.
+    pub tracks_allow: Vec<String>,
+    /// The same for those that give commands.
+    pub control_allow: Vec<String>,
     /// Clients of each socket at once, 1 to 10,000.
     pub max_clients: usize,
     /// Reports kept for a client that does not keep up, 1 to 1,000.

@@ -14,6 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::encode::Line;
 use super::event_loop::{EventLoop, Limits};
 use super::listeners::{Activated, Listeners, ServeError};
+use super::peers::Access;
 use super::wire::Hello;
 use super::{Controller, ServeConfig, Sink, SinkError, workers};
 use crate::types::TrackReport;
@@ -43,9 +44,10 @@ impl Server {
         config: &ServeConfig,
         hello: Hello,
         controller: Arc<dyn Controller>,
+        access: &Access,
         activated: Activated,
     ) -> Result<Server, ServeError> {
-        let listeners = Listeners::open(config, activated)?;
+        let listeners = Listeners::open(&config.directory, access, activated)?;
         let (wake, woken) = UnixStream::pair().map_err(ServeError::Start)?;
         wake.set_nonblocking(true).map_err(ServeError::Start)?;
         woken.set_nonblocking(true).map_err(ServeError::Start)?;

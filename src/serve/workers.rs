@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Controller;
-use super::connection::Peer;
+use super::peers::Peer;
 use super::socket::{Finished, Shared};
 use super::wire::{AnswerLine, CommandId, ErrorLine, MAX_LINE_OUT, ServerLine};
 use crate::types::command::ErrorCode;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::{StateError, write_atomically};
+use super::{State, StateError, write_atomically};
 use crate::types::TrackId;
 
 /// Ids reserved on disk at a time, so that tagging rarely waits for the disk.
@@ -31,7 +31,7 @@ impl TrackIds {
     /// When the directory cannot be written, another daemon uses it, or its file holds no number.
     pub fn open(directory: &Path) -> Result<TrackIds, StateError> {
         let path = directory.join("next-track-id");
-        fs::create_dir_all(directory).map_err(|source| StateError::Io { path: directory.to_owned(), source })?;
+        State::make_folder(directory)?;
         let lock = lock(directory.join("lock"))?;
         let next = match fs::read_to_string(&path) {
             Ok(text) => text

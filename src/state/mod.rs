@@ -27,6 +27,14 @@ impl State {
         Ok(State { ids, gallery: Gallery::open(&directory.join("gallery"), model)? })
     }
 
+    /// Makes the directory, if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_folder(directory: &Path) -> Result<(), StateError> {
+        fs::create_dir_all(directory).map_err(|source| StateError::Io { path: directory.to_owned(), source })
+    }
+
     /// Remembers nothing: for a demonstration or a replay.
     pub fn ephemeral() -> State {
         State { ids: TrackIds::ephemeral(), gallery: Gallery::ephemeral() }

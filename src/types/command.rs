@@ -173,6 +173,30 @@ pub struct Status {
     pub cameras: Vec<CameraStatus>,
     pub clients: ClientStatus,
     pub memory_bytes: u64,
+    /// Fraction of the cores' time that the process took over the last seconds; none before that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f32>,
+    /// None where nobody asked the process to confine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxStatus>,
+    /// Sentences on what is not as it should be, beside the problems of cameras and of the budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What the daemon has denied itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxStatus {
+    /// Access to files, the network and other processes.
+    pub files: Confinement,
+    pub system_calls: Confinement,
+}
+
+/// Whether a layer of the sandbox is in force, and a sentence on how, or on why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    pub confined: bool,
+    pub detail: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -343,6 +367,8 @@ error_codes! {
     AnswerTooLong = "answer.too_long",
     TooManyClients = "client.too_many",
     TooSlow = "client.too_slow",
+    /// The configuration lets neither the client's user nor its groups in.
+    NotAllowed = "client.not_allowed",
     CameraUnknown = "camera.unknown",
     CameraAmbiguous = "camera.ambiguous",
     CameraNoFrame = "camera.no_frame",

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tagalong::serve::{Activated, Controller, Hello, HelloCamera, ServeConfig, Server, Sink, TracksSink};
+use tagalong::serve::{
+    Access, Activated, Controller, Hello, HelloCamera, ServeConfig, ServeError, Server, Sink, TracksSink,
+};
 use tagalong::types::command::{
-    BudgetReason, BudgetStatus, CameraStatus, ClientStatus, ErrorCode, GalleryObject, ListedTrack, ModelStatus,
-    StageStatus, Status,
+    BudgetReason, BudgetStatus, CameraStatus, ClientStatus, Confinement, ErrorCode, GalleryObject, ListedTrack,
+    ModelStatus, SandboxStatus, StageStatus, Status,
 };
 use tagalong::types::mask::Mask;
 use tagalong::types::report::{Latency, Reason, Track};
@@ -21,6 +23,15 @@ use tagalong::types::{Answer, Command, CommandError, Seed, TrackId, TrackReport,
 
 /// Long enough for a machine that is busy with other things; nothing waits for it that goes well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts a server as the daemon does.
+pub fn serve(
+    config: &ServeConfig,
+    controller: Arc<dyn Controller>,
+    activated: Activated,
+) -> Result<Server, ServeError> {
+    Server::start(config, hello(), controller, &Access::of(config)?, activated)
+}
 
 pub struct Fixture {
     pub folder: tempfile::TempDir,
@@ -38,7 +49,7 @@ impl Fixture {
         let mut config = config(folder.path());
         change(&mut config);
         let controller = Arc::new(FakeController::default());
-        let server = Server::start(&config, hello(), controller.clone(), Activated::default()).unwrap();
+        let server = serve(&config, controller.clone(), Activated::default()).unwrap();
         Fixture { folder, controller, server }
     }
 
@@ -69,6 +80,8 @@ pub fn config(folder: &Path) -> ServeConfig {
         tracks_mode: "0660".into(),
         control_mode: "0600".into(),
         tracks_group: String::new(),
+        tracks_allow: Vec::new(),
+        control_allow: Vec::new(),
         control_group: String::new(),
         max_clients: 200,
         queue: 8,
@@ -264,6 +277,12 @@ pub fn status() -> Status {
         }],
         clients: ClientStatus { connected: 99, refused: 99, dropped_reports: 99 },
         memory_bytes: 123_456_789,
+        cpu: Some(0.25),
+        sandbox: Some(SandboxStatus {
+            files: Confinement { confined: true, detail: "Landlock 6".into() },
+            system_calls: Confinement { confined: false, detail: "none".into() },
+        }),
+        warnings: vec!["system calls are not confined: none".into()],
     }
 }
 

@@ -8,6 +8,7 @@ use nix::unistd::{User, geteuid};
 use super::Finding;
 use crate::cmd::{connect, exit};
 use crate::embed::{self, ModelConfig};
+use crate::sandbox;
 use crate::state::ModelIdentity;
 
 /// Bytes of memory that should be available to a daemon that starts: what it takes with the bundled model, and room for a larger one.
@@ -46,7 +47,18 @@ pub(super) fn user() -> String {
 }
 
 pub(super) fn machine() -> Vec<Finding> {
-    vec![clock(), processor(), memory()].into_iter().flatten().collect()
+    vec![kernel(), clock(), processor(), memory()].into_iter().flatten().collect()
+}
+
+/// What the daemon could confine itself with.
+fn kernel() -> Option<Finding> {
+    const SUBJECT: &str = "kernel";
+    let missing = sandbox::missing();
+    Some(if missing.is_empty() {
+        Finding::good(SUBJECT, "has Landlock and seccomp, by which the daemon confines itself")
+    } else {
+        Finding::warning(SUBJECT, format!("{}; the daemon runs, less confined", missing.join("; ")))
+    })
 }
 
 /// Stamps are of two clocks: one that never jumps, and that of the day.

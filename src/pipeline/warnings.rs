@@ -1,0 +1,69 @@
+//! What an operator should know that no command failed for: sentences in the daemon's status.
+
+use std::path::Path;
+use std::sync::PoisonError;
+
+use nix::sys::statvfs::statvfs;
+
+use super::Daemon;
+use crate::sandbox::SandboxMode;
+
+/// Bytes of the state's disk below which it counts as nearly full: a few times what objects of the gallery take.
+const AMPLE: u64 = 64 << 20;
+
+/// What of the configuration's file is not in force.
+pub(super) enum Unread {
+    /// It has mistakes, which are these.
+    Invalid(String),
+    /// These keys wait for a restart.
+    Later(Vec<String>),
+}
+
+impl Daemon {
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let config = self.config();
+        if config.sandbox != SandboxMode::Off
+            && let Some(sandbox) = self.sandbox.get()
+        {
+            for (what, layer) in [("files", &sandbox.files), ("system calls", &sandbox.system_calls)] {
+                if !layer.confined {
+                    warnings.push(format!("{what} are not confined: {}", layer.detail));
+                }
+            }
+        }
+        match &*self.unread.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Unread::Invalid(problems)) => {
+                warnings.push(format!("the configuration's file is wrong, and the one before it in force: {problems}"));
+            }
+            Some(Unread::Later(keys)) => {
+                warnings.push(format!("changed, and in force after a restart: {}", keys.join(", ")))
+            }
+            None => {}
+        }
+        let objects = self.gallery.lock().unwrap_or_else(PoisonError::into_inner).list();
+        match objects.iter().filter(|object| object.problem.is_some()).count() {
+            0 => {}
+            1 => warnings.push("an object of the gallery cannot be used; `tagalong gallery list` says why".into()),
+            several => {
+                let told = format!("{several} objects of the gallery cannot be used; `tagalong gallery list` says why");
+                warnings.push(told);
+            }
+        }
+        if let Some(free) = free_bytes(&config.state_dir)
+            && free < AMPLE
+        {
+            let here = config.state_dir.display();
+            warnings.push(format!("the disk of {here} has {} MiB left; make room", free >> 20));
+        }
+        warnings
+    }
+}
+
+/// None where the system does not tell.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = statvfs(folder).ok()?;
+    #[allow(clippy::useless_conversion)] // Not as wide everywhere.
+    let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
+    Some(blocks.saturating_mul(size))
+}
