@@ -5,7 +5,7 @@
 # make test-sanitized the same kernels on this processor, under AddressSanitizer
 # make test-vm       both of the next, in virtual machines
 # make test-camera   the daemon against the kernel's virtual cameras, and whatever may become of a camera
-# make test-service  the service under systemd
+# make test-service  the service under systemd, and each line of its sandbox
 # make test-package  the Debian package: lintian, and its installation, upgrade, removal and purge, in a virtual machine
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
@@ -104,6 +104,7 @@ test-service:
 	cargo build --locked
 	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/service.sh $(TESTED)
+	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/sandbox.sh
 
 deb: build
 	scripts/setup.sh deb

@@ -75,8 +75,8 @@ fn unknown_key_would_be_seen() {
 
 #[test]
 fn service_is_confined() {
-    // Exposure in tenths, of 100: 12 is 1.2 of 10.
-    let arguments = ["security", "--no-pager", "--offline=true", "--threshold=12"];
+    // Exposure in tenths, of 100: 10 is 1.0 of 10.
+    let arguments = ["security", "--no-pager", "--offline=true", "--threshold=10"];
     let Some(output) = analyze(&arguments, &[Units::copied().path("tagalong.service")]) else { return };
     let said = String::from_utf8_lossy(&output.stdout);
     if String::from_utf8_lossy(&output.stderr).contains("unrecognized option") {

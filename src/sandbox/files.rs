@@ -25,11 +25,16 @@ pub fn missing() -> Option<&'static str> {
     const VERSION: u32 = 1;
     // SAFETY: with this flag the call makes nothing and reads no memory: it tells a version, or why there is none.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
-    let not_enabled = std::io::Error::last_os_error().raw_os_error() == Some(libc::EOPNOTSUPP);
-    match version {
-        1.. => None,
-        _ if not_enabled => Some("Landlock is in the kernel, but not enabled: add `landlock` to its parameter `lsm=`"),
-        _ => Some("the kernel has no Landlock, which came with Linux 5.13"),
+    let error = std::io::Error::last_os_error().raw_os_error().unwrap_or_default();
+    match (version, error) {
+        (1.., _) => None,
+        (_, libc::EOPNOTSUPP) => {
+            Some("Landlock is in the kernel, but not enabled: add `landlock` to its parameter `lsm=`")
+        }
+        (_, libc::ENOSYS) => Some("the kernel has no Landlock, which came with Linux 5.13"),
+        _ => {
+            Some("Landlock is denied to the process: does `SystemCallFilter=` of its unit name the `landlock_` calls?")
+        }
     }
 }
 

@@ -33,7 +33,9 @@ until_true 60 reports_above 1 || fail "no reports"
 tagalong tag --box 240,100,160,160 --name square >/tmp/tag || fail "not tagged"
 id=$(tagalong list --json | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
 [ -n "$id" ] || fail "no id: $(tagalong list --json)"
-echo "ok: started by systemd, tagged with id $id"
+tagalong status --json >/tmp/status
+grep -o '"confined": *[a-z]*' /tmp/status | sort | uniq -c | grep -q '2 .*true' || fail "it does not confine itself: $(grep -A 8 sandbox /tmp/status)"
+echo "ok: started by systemd, tagged with id $id, confined by $(grep -o 'Landlock [0-9]*\|seccomp' /tmp/status | sort -u | paste -sd' ')"
 
 user=$(ps -o user= -p "$(main_pid)")
 [ "$user" != root ] || fail "it runs as root"
@@ -57,6 +59,23 @@ until_true 20 reports_above "$reports" || fail "no reports after a bad file"
 sed -i '/nonsense/d' /etc/tagalong/tagalong.toml
 echo "ok: reloaded, and a bad file left it running"
 
+# The sockets stay while the daemon restarts: nobody is refused, and who was connected needs to connect again and no more.
+asked() { tagalong status >/dev/null 2>/tmp/refusal; }
+for _ in 1 2 3; do
+    systemctl restart tagalong &
+    restart=$!
+    answers=0
+    while kill -0 "$restart" 2>/dev/null; do
+        asked || asked || fail "a client was refused while the daemon restarts: $(cat /tmp/refusal)"
+        ((answers += 1))
+    done
+    wait "$restart" || fail "it does not restart"
+    ((answers)) || fail "nobody asked in time"
+done
+until_true 60 reports_above 1 || fail "no reports after restarts"
+echo "ok: restarted with its sockets kept"
+
+before=$(main_pid)
 kill -9 "$before"
 until_true 60 reports_above 1 || fail "not restarted after kill -9"
 [ "$(main_pid)" != "$before" ] || fail "the killed process lives"
