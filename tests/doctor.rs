@@ -71,6 +71,10 @@ fn where_nothing_is_wrong_everything_is_told_as_it_is() {
     told.holds("daemon", "warning", &["none answers", "systemctl start tagalong"]);
     told.holds("state", "good", &["is not there yet"]);
     told.holds("processor", "good", &["cores"]);
+    // A kernel without them is told of as that; the daemon runs all the same.
+    let [(level, kernel)] = told.of("kernel")[..] else { panic!("{:?}", told.findings) };
+    assert!(level == "good" || level == "warning" && kernel.contains("less confined"), "{kernel}");
+    assert!(kernel.contains("Landlock") || kernel.contains("seccomp"), "{kernel}");
     // It leaves nothing behind.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     fs::create_dir(folder.path().join("state")).unwrap();
