@@ -7,7 +7,10 @@
 # make test-camera   the daemon against the kernel's virtual cameras, and whatever may become of a camera
 # make test-service  the service under systemd, and each line of its sandbox
 # make test-package  the Debian package: lintian, and its installation, upgrade, removal and purge, in a virtual machine
+# make fuzz          what reads others' files and lines, on inputs that a fuzzer makes: FUZZ_SECONDS=60 each, FUZZ="pickle png"
+# make soak          a million frames with tags coming and going: memory, descriptors, threads, times and ids: SOAK="--frames 100000"
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
+# make bench-sockets what a storm of clients does to those who only read: SOCKETS="--seconds 10 --rounds 1"
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
 # make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
 # make build         the program, target/release/tagalong
@@ -15,6 +18,7 @@
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
 
 PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
 DESTDIR ?=
 
 # Cargo is found before a shell has read what rustup wrote into its profile.
@@ -28,7 +32,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build generate test check-code run-tests check-docs test-arm count-arm test-sanitized test-vm test-camera test-service test-package deb bench run-bench eval robustness deny install uninstall clean
+.PHONY: demo build generate test check-code run-tests check-docs test-arm count-arm test-sanitized test-vm test-camera test-service test-package fuzz soak bench-sockets deb bench run-bench eval robustness deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -105,6 +109,16 @@ test-service:
 	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/service.sh $(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/sandbox.sh
+
+fuzz:
+	scripts/setup.sh fuzz
+	fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ)
+
+bench-sockets: build
+	python3 benches/sockets/run.py --program $(PROGRAM) $(SOCKETS)
+
+soak: build
+	python3 benches/soak/run.py --program $(PROGRAM) $(SOAK)
 
 deb: build
 	scripts/setup.sh deb

@@ -1,13 +1,13 @@
 #!/bin/bash
 # Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the table of accuracy (`eval`), the tests in
-# virtual machines (`camera`), the package (`deb`), the test of kernels for ARM (`arm`) or the count of their instructions (`count`)
-# need and what is not there yet: with apt-get where this user may, else it prints the line to run and stops. Run again, it does
-# nothing.
+# virtual machines (`camera`), fuzzing (`fuzz`), the package (`deb`), the test of kernels for ARM (`arm`) or the count of their
+# instructions (`count`) need and what is not there yet: with apt-get where this user may, else it prints the line to run and stops.
+# Run again, it does nothing.
 set -euo pipefail
 
 purpose=${1:-build}
-case $purpose in build | test | bench | eval | camera | deb | arm | count) ;; *)
-    echo "usage: $0 build|test|bench|eval|camera|deb|arm|count" >&2
+case $purpose in build | test | bench | eval | camera | fuzz | deb | arm | count) ;; *)
+    echo "usage: $0 build|test|bench|eval|camera|fuzz|deb|arm|count" >&2
     exit 64
     ;;
 esac
@@ -64,6 +64,7 @@ look() {
         want dpkg-dev has dpkg-shlibdeps # The packages that the program needs are looked up by its libraries.
         want lintian has lintian
     fi
+    if [ "$purpose" = fuzz ]; then want g++ has g++; fi
     if [ "$purpose" = camera ]; then
         want qemu-system-x86 has qemu-system-x86_64
         want busybox-static has_static_busybox
@@ -106,6 +107,10 @@ if [ "$purpose" = test ]; then
     # A minimal toolchain comes without these.
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+fi
+
+if [ "$purpose" = fuzz ]; then
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
 fi
 
 if [ "$purpose" = deb ]; then

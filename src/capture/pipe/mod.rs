@@ -4,7 +4,7 @@
 //! A frame bears the time at which its first bytes came.
 
 mod feed;
-mod jpeg;
+pub mod jpeg;
 
 use std::sync::Arc;
 use std::time::Instant;
