@@ -1,7 +1,7 @@
 //! What the daemon denies itself for good before it reads anything that somebody else wrote.
 //!
-//! Two layers of the kernel, each where it has it: Landlock for files, networks and signals ([`files`]), seccomp for
-//! system calls ([`calls`]). Threads that are started afterwards are confined alike, so this comes before them. What a
+//! Two layers of the kernel, each where it has it: Landlock for files, networks and signals (`files`), seccomp for
+//! system calls (`calls`). Threads that are started afterwards are confined alike, so this comes before them. What a
 //! configuration names to be run inherits both: then programs, their files and the network stay allowed, and only
 //! writing is denied.
 
