@@ -15,8 +15,8 @@ use tagalong::sandbox::{self, Needs, SandboxMode};
 /// again with one test and the folder to do it in.
 const FOLDER: &str = "TAGALONG_TEST_CONFINED_IN";
 
-/// Runs `body` in a confined process, with a folder that has `model`, `state`, `sockets` and `elsewhere` in it. False, and a
-/// message, where the kernel confines nothing.
+/// Runs `body` in a confined process, with a folder that has `model`, `state`, `sockets` and `elsewhere` in it. Says so
+/// where the kernel confines nothing.
 fn confined(test: &str, programs: bool, body: impl FnOnce(&Path)) {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = PathBuf::from(folder);

@@ -126,7 +126,9 @@ fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow:
         Some(folder) if folder != Path::new("") => folder.to_owned(),
         _ => PathBuf::from("."),
     };
-    needs.reads.extend(file.map(folder));
+    if let Some(file) = file {
+        needs.read(&folder(file));
+    }
     if config.model.manifest != embed::BUNDLED {
         needs.read(&folder(Path::new(&config.model.manifest)));
     }

@@ -1,15 +1,10 @@
 //! What an operator should know that no command failed for: sentences in the daemon's status.
 
-use std::path::Path;
 use std::sync::PoisonError;
-
-use nix::sys::statvfs::statvfs;
 
 use super::Daemon;
 use crate::sandbox::SandboxMode;
-
-/// Bytes of the state's disk below which it counts as nearly full: a few times what objects of the gallery take.
-const AMPLE: u64 = 64 << 20;
+use crate::state::{AMPLE, free_bytes};
 
 /// What of the configuration's file is not in force.
 pub(super) enum Unread {
@@ -58,12 +53,4 @@ impl Daemon {
         }
         warnings
     }
-}
-
-/// None where the system does not tell.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let disk = statvfs(folder).ok()?;
-    #[allow(clippy::useless_conversion)] // Not as wide everywhere.
-    let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
-    Some(blocks.saturating_mul(size))
 }

@@ -59,7 +59,7 @@ impl Needs {
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    #[error("`sandbox` is \"required\", but {what} is not confined: {detail}; use a kernel that can, or \"auto\"")]
+    #[error("`sandbox` is \"required\", but {what} is not confined: {detail}; mend that, or set it to \"auto\"")]
     Missing { what: &'static str, detail: String },
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::net::UnixStream;
 
-use nix::unistd::{Group, User, geteuid};
+use nix::unistd::{User, geteuid};
 
 use super::ServeConfig;
 use super::listeners::{ServeError, check_mode, find_group};
@@ -94,15 +94,12 @@ impl Allowed {
         let mut allowed = Allowed { users: BTreeSet::from([0, geteuid().as_raw()]), groups: BTreeSet::new() };
         for name in names {
             match name.strip_prefix('@') {
-                Some(group) => match Group::from_name(group) {
-                    Ok(Some(found)) => allowed.groups.insert(found.gid.as_raw()),
-                    _ => return Err(ServeError::Group { key, name: group.to_owned() }),
-                },
+                Some(group) => allowed.groups.extend(find_group(key, group)?),
                 None => match User::from_name(name) {
-                    Ok(Some(found)) => allowed.users.insert(found.uid.as_raw()),
+                    Ok(Some(found)) => allowed.users.extend([found.uid.as_raw()]),
                     _ => return Err(ServeError::User { key, name: name.clone() }),
                 },
-            };
+            }
         }
         Ok(Some(allowed))
     }

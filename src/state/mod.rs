@@ -41,6 +41,17 @@ impl State {
     }
 }
 
+/// Bytes below which a disk counts as nearly full: a few times what objects of the gallery take.
+pub const AMPLE: u64 = 64 << 20;
+
+/// Bytes that are free on the disk of a folder; none where the system does not tell.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = nix::sys::statvfs::statvfs(folder).ok()?;
+    #[allow(clippy::useless_conversion)] // Not as wide everywhere.
+    let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
+    Some(blocks.saturating_mul(size))
+}
+
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {

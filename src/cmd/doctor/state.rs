@@ -13,14 +13,13 @@ use crate::cmd::exit::Kind;
 use crate::serve::client::{ClientError, ControlClient};
 use crate::serve::wire::CONTROL_SOCKET;
 use crate::serve::{self, ServeConfig};
-use crate::state::{Gallery, ModelIdentity};
+use crate::state::{AMPLE, Gallery, ModelIdentity, free_bytes};
 use crate::types::command::Status;
 
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes that must be free: a gallery object and its copy while it is written; and that should be.
+/// Bytes that must be free: a gallery object and its copy while it is written.
 const LEAST: u64 = 4 << 20;
-const AMPLE: u64 = 64 << 20;
 
 /// What is found of the sockets, and the status of a daemon that answers.
 pub(super) fn daemon(config: &ServeConfig) -> (Option<Status>, Vec<Finding>) {
@@ -113,8 +112,7 @@ fn unwritable(directory: &Path, error: &io::Error) -> String {
 fn disk(folder: &Path) -> Option<Finding> {
     const SUBJECT: &str = "disk";
     let disk = statvfs(folder).ok()?;
-    #[allow(clippy::useless_conversion)] // Not as wide everywhere.
-    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+    let free = free_bytes(folder)?;
     let mebibytes = free >> 20;
     let here = folder.display();
     // File systems without a fixed number of files tell 0 of 0.
