@@ -32,6 +32,7 @@ fn config(device: &str, format: &str) -> CameraConfig {
         source: SourceKind::V4l2,
         device: device.into(),
         command: Vec::new(),
+        pipeline: String::new(),
         format: format.into(),
         width: 640,
         height: 360,

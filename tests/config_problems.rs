@@ -55,7 +55,7 @@ const CASES: &[Case] = &[
     Case {
         text: "[[camera]]\nsource = \"image\"\nwidth = 0",
         said: &[
-            "f.toml:2:10: camera[0].source: must be `v4l2`, `nokhwa`, `pipe`, `images` or `synthetic`, not \"image\"; did you mean `images`?",
+            "f.toml:2:10: camera[0].source: must be `v4l2`, `nokhwa`, `pipe`, `gstreamer`, `images` or `synthetic`, not \"image\"; did you mean `images`?",
         ],
     },
     Case {
@@ -99,6 +99,14 @@ const CASES: &[Case] = &[
             "f.toml:9:11: camera[1].command: must begin with a program",
             "f.toml:13:11: camera[2].command: must be an array of at most 64 strings, a program and its arguments, not [\"ffmpeg\", 1]",
             "f.toml:17:11: camera[3].command: is for `source = \"pipe\"` alone",
+        ],
+    },
+    Case {
+        text: "[[camera]]\nname = \"a\"\nsource = \"gstreamer\"\npipeline = \" \"\n[[camera]]\nname = \"b\"\nsource = \"synthetic\"\npipeline = \"videotestsrc ! appsink\"\n[[camera]]\nname = \"c\"\nsource = \"gstreamer\"\npipeline = \"a\\u0007\"",
+        said: &[
+            "f.toml:4:12: camera[0].pipeline: `source = \"gstreamer\"` needs a pipeline, such as \"videotestsrc is-live=true ! appsink\"",
+            "f.toml:8:12: camera[1].pipeline: is for `source = \"gstreamer\"` alone",
+            "f.toml:12:12: camera[2].pipeline: must be at most 4096 bytes of text, not \"a\\u{7}\"",
         ],
     },
     Case {

@@ -68,6 +68,7 @@ fn every_key_is_documented_with_what_it_may_hold() {
             Holds::OneOf(choices) => choices.iter().for_each(|choice| says(&format!("`{choice}`"))),
             Holds::Name => says(if path == "camera.name" { "1 to 64 letters" } else { "Name" }),
             Holds::FilePath | Holds::FilePathOrNothing => says("ath"),
+            Holds::TextOrNothing => says("text"),
             Holds::Device | Holds::InputSize => says("`auto`"),
             Holds::Words => says("array of strings"),
             Holds::Accounts => says("array of names of users, and of groups with an `@`"),

@@ -1,6 +1,9 @@
-//! Frames in: from a V4L2 camera, another platform's camera, another program, a folder of pictures, or a built-in scene.
+//! Frames in: from a V4L2 camera, another platform's camera, another program, a GStreamer pipeline, a folder of pictures, or a
+//! built-in scene.
 
 pub mod devices;
+#[cfg(all(target_os = "linux", feature = "gstreamer"))]
+pub mod gstreamer;
 pub mod images;
 pub mod modes;
 #[cfg(feature = "nokhwa")]
@@ -64,6 +67,13 @@ pub fn open(config: &CameraConfig, pace: Pace, resume_from: u64) -> Result<Box<d
         SourceKind::Pipe => Ok(Box::new(pipe::PipeSource::open(config, resume_from)?)),
         #[cfg(not(target_os = "linux"))]
         SourceKind::Pipe => Err(SourceError::Unsupported("pipes are read on Linux alone".into())),
+        #[cfg(all(target_os = "linux", feature = "gstreamer"))]
+        SourceKind::Gstreamer => Ok(Box::new(gstreamer::GstreamerSource::open(config, pace, resume_from)?)),
+        #[cfg(not(all(target_os = "linux", feature = "gstreamer")))]
+        SourceKind::Gstreamer => Err(SourceError::Unsupported(
+            "this build has no GStreamer; build with `--features gstreamer`, or have `gst-launch-1.0` feed a `pipe`"
+                .into(),
+        )),
         SourceKind::Images => Ok(Box::new(images::ImageSource::open(config, pace, resume_from)?)),
         SourceKind::Synthetic => {
             let source = match pace {
@@ -116,9 +126,8 @@ impl StreamFormat {
         let size = (config.width, config.height) != (self.width, self.height);
         let rate = self.fps.is_some_and(|fps| (fps - config.fps).abs() > config.fps * modes::RATE_TOLERANCE);
         match (size, rate) {
-            _ if config.source == SourceKind::Images || self.pixels == "MJPG" && config.source == SourceKind::Pipe => {
-                None
-            }
+            _ if matches!(config.source, SourceKind::Images | SourceKind::Gstreamer) => None,
+            _ if self.pixels == "MJPG" && config.source == SourceKind::Pipe => None,
             (true, true) => Some(format!("{}x{} at {} fps", config.width, config.height, config.fps)),
             (true, false) => Some(format!("{}x{}", config.width, config.height)),
             (false, true) => Some(format!("{} fps", config.fps)),
@@ -178,6 +187,8 @@ pub struct CameraConfig {
     pub device: String,
     /// `pipe`: a program and its arguments, which writes frames to its standard output.
     pub command: Vec<String>,
+    /// `gstreamer`: a pipeline, as `gst-launch-1.0` takes it, with one `appsink`.
+    pub pipeline: String,
     /// `auto`, or the four-character code of a pixel format.
     pub format: String,
     /// Pixels asked for, 16 to 8192; the device may give another size, and `images` give the pictures' own.
@@ -190,7 +201,7 @@ pub struct CameraConfig {
     pub timeout_ms: u64,
     /// `images`: the folder of JPEG and PNG files.
     pub folder: std::path::PathBuf,
-    /// `images`: begin again after the last picture.
+    /// `images` and films of `gstreamer`: begin again after the last picture.
     pub repeat: bool,
     /// `synthetic`: what is shown follows from this number alone.
     pub seed: u64,
@@ -205,6 +216,7 @@ pub enum SourceKind {
     V4l2,
     Nokhwa,
     Pipe,
+    Gstreamer,
     Images,
     Synthetic,
 }
@@ -220,6 +232,7 @@ pub(crate) mod tests {
             source,
             device: "auto".into(),
             command: Vec::new(),
+            pipeline: String::new(),
             format: "auto".into(),
             width: 640,
             height: 480,

@@ -8,7 +8,7 @@ use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
 
 use super::exit::{Kind, failure};
-use crate::capture::SourceKind;
+use crate::capture::{CameraConfig, SourceKind};
 use crate::config::Config;
 use crate::embed;
 use crate::notify::{self, Watchdog};
@@ -113,8 +113,9 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
 
 /// What of the system the daemon goes on to use. Makes the folders that it will write to, while it still may.
 fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow::Result<Needs> {
-    let mut needs =
-        Needs { programs: config.camera.iter().any(|camera| !camera.command.is_empty()), ..Needs::default() };
+    // What a pipeline loads, and what that goes on to do, is as open as what a command does.
+    let runs = |camera: &CameraConfig| !camera.command.is_empty() || camera.source == SourceKind::Gstreamer;
+    let mut needs = Needs { programs: config.camera.iter().any(runs), ..Needs::default() };
     State::make_folder(&config.state_dir)?;
     needs.writes.push(config.state_dir.clone());
     if !activated.is_complete() {
@@ -137,7 +138,11 @@ fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow:
             SourceKind::Images => needs.read(&camera.folder),
             // The pipe may be made anew.
             SourceKind::Pipe if camera.command.is_empty() => needs.read(&folder(Path::new(&camera.device))),
-            SourceKind::Pipe | SourceKind::V4l2 | SourceKind::Nokhwa | SourceKind::Synthetic => {}
+            SourceKind::Pipe
+            | SourceKind::Gstreamer
+            | SourceKind::V4l2
+            | SourceKind::Nokhwa
+            | SourceKind::Synthetic => {}
         }
     }
     Ok(needs)

@@ -31,9 +31,10 @@ pub const KEYS: &[Key] = &[
     ("model.reuse", Number(0.0, 1.0), AtRestart),
     ("model.refresh_frames", Whole(1, 10_000), AtRestart),
     ("camera.name", Name, AtRestart),
-    ("camera.source", OneOf(&["v4l2", "nokhwa", "pipe", "images", "synthetic"]), AtRestart),
+    ("camera.source", OneOf(&["v4l2", "nokhwa", "pipe", "gstreamer", "images", "synthetic"]), AtRestart),
     ("camera.device", Device, AtRestart),
     ("camera.command", Words, AtRestart),
+    ("camera.pipeline", TextOrNothing, AtRestart),
     ("camera.format", OneOf(&["auto", "YUYV", "UYVY", "NV12", "GREY", "RGB3", "BGR3", "MJPG"]), AtRestart),
     ("camera.width", WholeOrZero(16, 8192), AtRestart),
     ("camera.height", WholeOrZero(16, 8192), AtRestart),
@@ -106,6 +107,8 @@ pub enum Holds {
     Name,
     FilePath,
     FilePathOrNothing,
+    /// Some lines.
+    TextOrNothing,
     Device,
     /// A program and its arguments, or nothing.
     Words,
@@ -165,6 +168,7 @@ impl Holds {
             Name => is_name(text),
             FilePath | Device => is_printable(text, 1),
             FilePathOrNothing => is_printable(text, 0),
+            TextOrNothing => text.lines().all(|line| is_printable(line, 0)) && text.len() <= 4096,
             InputSize => text == "auto" || text.split_once('x').is_some_and(|(h, w)| is_side(h) && is_side(w)),
             Mode => {
                 let octal = text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
@@ -191,6 +195,7 @@ impl fmt::Display for Holds {
             }
             Name => write!(f, "1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit"),
             FilePath | FilePathOrNothing => write!(f, "a path"),
+            TextOrNothing => write!(f, "at most 4096 bytes of text"),
             Device => write!(f, "a path, a name or `auto`"),
             Words => write!(f, "an array of at most {MOST_WORDS} strings, a program and its arguments"),
             Accounts => {

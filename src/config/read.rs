@@ -236,6 +236,7 @@ impl Reader<'_> {
             } else {
                 self.check(&path("command"), camera.command.is_empty(), || "is for `source = \"pipe\"` alone".into());
             }
+            self.pipeline(camera, &path);
             let images = camera.source == SourceKind::Images;
             for (key, side) in [("width", camera.width), ("height", camera.height)] {
                 self.check(&path(key), side > 0 || images, || {
@@ -271,6 +272,15 @@ impl Reader<'_> {
         if is_named && camera.command.is_empty() {
             camera.device = base.join(&camera.device).display().to_string();
         }
+    }
+
+    /// A pipeline is there where one is run, and there alone.
+    fn pipeline(&mut self, camera: &CameraConfig, path: &dyn Fn(&str) -> String) {
+        let (is_run, is_given) = (camera.source == SourceKind::Gstreamer, !camera.pipeline.trim().is_empty());
+        self.check(&path("pipeline"), is_given || !is_run, || {
+            "`source = \"gstreamer\"` needs a pipeline, such as \"videotestsrc is-live=true ! appsink\"".into()
+        });
+        self.check(&path("pipeline"), is_run || !is_given, || "is for `source = \"gstreamer\"` alone".into());
     }
 
     /// A device streams to one reader, and which one `auto` finds is not known before.

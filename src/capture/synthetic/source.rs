@@ -208,6 +208,7 @@ mod tests {
             source: SourceKind::Synthetic,
             device: "auto".into(),
             command: Vec::new(),
+            pipeline: String::new(),
             format: format.into(),
             width: 65,
             height: 48,

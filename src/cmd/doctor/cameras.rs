@@ -32,8 +32,9 @@ pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding 
     if config.source == SourceKind::Pipe {
         return pipe(subject, config);
     }
-    // A camera takes a moment to begin.
-    let deadline = Instant::now() + Duration::from_millis(config.timeout_ms) + Duration::from_secs(1);
+    // A camera takes a moment to begin, and a stream from a network some more.
+    let beginning = Duration::from_secs(if config.source == SourceKind::Gstreamer { 15 } else { 1 });
+    let deadline = Instant::now() + Duration::from_millis(config.timeout_ms) + beginning;
     let seen = capture::open(config, Pace::Live, 0)
         .and_then(|mut source| source.next(deadline).map(|frame| frame.map(|_| source.format())));
     match seen {
