@@ -1,13 +1,16 @@
 # make demo          see it work: no camera, no download, no configuration
 # make test          every check; what a change must pass
 # make test-arm      the kernels for ARM, on emulated processors
+# make build-arm64   the program for 64-bit ARM, target/aarch64-unknown-linux-gnu/release/tagalong
+# make test-arm64    the whole suite on three emulated processors, but for what tests/arm/left_out.txt names: ARM64="cortex-a76"
 # make count-arm     the instructions that a frame takes on ARM's kernels
 # make test-sanitized the same kernels on this processor, under AddressSanitizer
 # make test-vm       both of the next, in virtual machines
 # make test-camera   the daemon against the kernel's virtual cameras, and whatever may become of a camera
 # make test-service  the service under systemd, and each line of its sandbox
 # make test-package  the Debian package: lintian, and its installation, upgrade, removal and purge, in a virtual machine
-# make fuzz          what reads others' files and lines, on inputs that a fuzzer makes: FUZZ_SECONDS=60 each, FUZZ="pickle png"
+# make test-gstreamer pipelines of GStreamer as cameras: films, a server that dies and returns
+# make fuzz          what reads others' files and lines, on inputs that a fuzzer makes: FUZZ_SECONDS=60 each, FUZZ="pickle png", FUZZ_SANITIZER=address
 # make soak          a million frames with tags coming and going: memory, descriptors, threads, times and ids: SOAK="--frames 100000"
 # make bench         how fast it is, beside other engines: BENCH=--with-torch and more, benches/backbone/run.py --help
 # make bench-sockets what a storm of clients does to those who only read: SOCKETS="--seconds 10 --rounds 1"
@@ -32,7 +35,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build generate test check-code run-tests check-docs test-arm count-arm test-sanitized test-vm test-camera test-service test-package fuzz soak bench-sockets deb bench run-bench eval robustness deny install uninstall clean
+.PHONY: demo build generate test check-code run-tests check-docs test-arm build-arm64 test-arm64 count-arm test-sanitized test-gstreamer test-vm test-camera test-service test-package fuzz soak bench-sockets deb bench run-bench eval robustness deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -78,6 +81,18 @@ test-arm:
 		cargo test --release --locked --target $(ARM) --manifest-path tests/arm/Cargo.toml --target-dir target/arm || exit 1; \
 	done
 
+# The headers are those of the other processor, for the bindings to cameras too.
+CROSS := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu=-I/usr/aarch64-linux-gnu/include
+
+build-arm64:
+	scripts/setup.sh arm64
+	$(CROSS) cargo build --release --locked --target $(ARM)
+
+test-arm64:
+	scripts/setup.sh arm64
+	$(CROSS) tests/arm/suite.sh $(ARM64)
+
 count-arm:
 	scripts/setup.sh count
 	tests/arm/count.sh
@@ -109,6 +124,16 @@ test-service:
 	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/service.sh $(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/sandbox.sh
+
+# Under systemd with the drop-in that the unit needs then, where there are virtual machines.
+test-gstreamer:
+	scripts/setup.sh gstreamer
+	cargo clippy --locked --all-targets --features gstreamer -- --deny warnings
+	cargo test --locked --features gstreamer --test capture_gstreamer
+	@[ -e $(VMRUN) ] || { echo "SKIPPED, under systemd: the virtual machines' script $(VMRUN) is not there" >&2; exit 0; }; \
+	scripts/setup.sh camera && cargo build --locked --features gstreamer && \
+	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED) && \
+	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/gstreamer.sh $(TESTED)
 
 fuzz:
 	scripts/setup.sh fuzz
@@ -166,7 +191,7 @@ install:
 	sed -i 's|/usr/bin/tagalong|$(PREFIX)/bin/tagalong|' $(DESTDIR)$(PREFIX)/lib/systemd/system/tagalong.service
 	install -D -m 644 systemd/tagalong.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tagalong.conf
 	install -D -m 644 systemd/tagalong.modules-load $(DESTDIR)$(PREFIX)/lib/modules-load.d/tagalong.conf
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/tagalong config/*.toml LICENSE LICENSE-MIT LICENSE-APACHE
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/tagalong config/*.toml systemd/*.conf LICENSE LICENSE-MIT LICENSE-APACHE
 	[ -e $(DESTDIR)/etc/tagalong/tagalong.toml ] || \
 		install -D -m 644 config/minimal.toml $(DESTDIR)/etc/tagalong/tagalong.toml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(GENERATED)/man1/*

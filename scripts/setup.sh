@@ -1,13 +1,13 @@
 #!/bin/bash
 # Installs what building (`setup.sh build`), testing (`test`), the benchmarks (`bench`), the table of accuracy (`eval`), the tests in
-# virtual machines (`camera`), fuzzing (`fuzz`), the package (`deb`), the test of kernels for ARM (`arm`) or the count of their
-# instructions (`count`) need and what is not there yet: with apt-get where this user may, else it prints the line to run and stops.
-# Run again, it does nothing.
+# virtual machines (`camera`) and of GStreamer (`gstreamer`), fuzzing (`fuzz`), the package (`deb`), the test of kernels for ARM (`arm`),
+# all that is for it (`arm64`) or the count of its instructions (`count`) need and what is not there yet: with apt-get where this user
+# may, else it prints the line to run and stops. Run again, it does nothing.
 set -euo pipefail
 
 purpose=${1:-build}
-case $purpose in build | test | bench | eval | camera | fuzz | deb | arm | count) ;; *)
-    echo "usage: $0 build|test|bench|eval|camera|fuzz|deb|arm|count" >&2
+case $purpose in build | test | bench | eval | camera | gstreamer | fuzz | deb | arm | arm64 | count) ;; *)
+    echo "usage: $0 build|test|bench|eval|camera|gstreamer|fuzz|deb|arm|arm64|count" >&2
     exit 64
     ;;
 esac
@@ -32,6 +32,9 @@ has_libclang() {
 has_header() { echo "#include <$1>" | cc -E -; }
 # The virtual machine's initial RAM disk holds nothing that it could link to.
 has_static_busybox() { has busybox && ! ldd "$(command -v busybox)"; }
+has_element() { gst-inspect-1.0 --exists "$1"; }
+# The bindings are of Debian's own Python.
+has_binding() { /usr/bin/python3 -c "import gi; gi.require_version('$1', '1.0')"; }
 has_venv() { python3 -c 'import ensurepip, venv'; }
 
 # The reference implementation is only there, and compared with, where the maintainers' data is.
@@ -53,11 +56,12 @@ look() {
         want python3 has python3 # The engines that this one is compared with come from PyPI.
         want python3-venv has_venv
     fi
-    if [ "$purpose" = arm ] || [ "$purpose" = count ]; then
+    if [ "$purpose" = arm ] || [ "$purpose" = arm64 ] || [ "$purpose" = count ]; then
         want gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
         want libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so.6
     fi
-    if [ "$purpose" = arm ]; then want qemu-user-static has qemu-aarch64-static; fi
+    if [ "$purpose" = arm ] || [ "$purpose" = arm64 ]; then want qemu-user-static has qemu-aarch64-static; fi
+    if [ "$purpose" = arm64 ]; then want linux-libc-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/linux/videodev2.h; fi
     # What is linked statically loads no plugins.
     if [ "$purpose" = count ]; then want qemu-user has qemu-aarch64; fi
     if [ "$purpose" = deb ]; then
@@ -65,6 +69,19 @@ look() {
         want lintian has lintian
     fi
     if [ "$purpose" = fuzz ]; then want g++ has g++; fi
+    if [ "$purpose" = gstreamer ]; then
+        want pkg-config has pkg-config
+        want libgstreamer1.0-dev pkg-config --atleast-version=1.16 gstreamer-1.0
+        want libgstreamer-plugins-base1.0-dev pkg-config --atleast-version=1.16 gstreamer-app-1.0 gstreamer-video-1.0
+        # The tests' own pipelines, and their server.
+        want gstreamer1.0-tools has gst-launch-1.0
+        want gstreamer1.0-plugins-base has_element videotestsrc
+        want gstreamer1.0-plugins-good has_element rtspsrc
+        want gstreamer1.0-plugins-ugly has_element x264enc
+        want gstreamer1.0-libav has_element avdec_h264
+        want python3-gi has_binding Gst
+        want gir1.2-gst-rtsp-server-1.0 has_binding GstRtspServer
+    fi
     if [ "$purpose" = camera ]; then
         want qemu-system-x86 has qemu-system-x86_64
         want busybox-static has_static_busybox
@@ -109,15 +126,11 @@ if [ "$purpose" = test ]; then
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 fi
 
-if [ "$purpose" = fuzz ]; then
-    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
-fi
-
 if [ "$purpose" = deb ]; then
     cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb@3.8.0
 fi
 
-if [ "$purpose" = arm ] || [ "$purpose" = count ]; then
+if [ "$purpose" = arm ] || [ "$purpose" = arm64 ] || [ "$purpose" = count ]; then
     # A toolchain that did not come by rustup has it already, or the build says what is missing.
     if has rustup; then rustup target add aarch64-unknown-linux-gnu; fi
 fi
