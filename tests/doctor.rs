@@ -1,5 +1,6 @@
 //! `tagalong doctor`: each thing that can be wrong is broken once, and must be told with what to do about it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -85,6 +86,25 @@ fn where_nothing_is_wrong_everything_is_told_as_it_is() {
     let text = command.args(["doctor", "--config"]).arg(folder.path().join("tagalong.toml")).output().unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.lines().any(|line| line.starts_with("good") && line.contains("camera front")), "{text}");
+}
+
+/// What an operator looks up is what is printed.
+#[test]
+fn every_line_is_in_the_operators_page() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let rows = page.lines().skip_while(|line| *line != "| line | what is looked at |").skip(2);
+    let documented: BTreeSet<&str> =
+        rows.map_while(|row| row.strip_prefix("| `")?.split_once('`')).map(|(subject, _)| subject).collect();
+    let folder = healthy();
+    fs::create_dir_all(folder.path().join("state/gallery")).unwrap();
+    let file = folder.path().join("tagalong.toml");
+    let wrong = fs::read_to_string(&file).unwrap().replace("[serve]\n", "[serve]\ntracks_group = \"no-such-group\"\n");
+    fs::write(&file, wrong).unwrap();
+    let told = doctor(folder.path());
+    let printed: BTreeSet<&str> = told.findings.iter().map(|[_, subject, _]| subject.as_str()).collect();
+    let documented: BTreeSet<&str> =
+        documented.into_iter().map(|line| if line == "camera NAME" { "camera front" } else { line }).collect();
+    assert_eq!(printed, documented);
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(super) fn daemon(config: &ServeConfig) -> (Option<Status>, Vec<Finding>) {
         Err(error) => (None, Finding::fault(SUBJECT, format!("at {here}: {error}; restart it"), Kind::Temporary)),
     };
     findings.push(found);
+    let warnings = status.iter().flat_map(|status| &status.warnings);
+    findings.extend(warnings.map(|warning| Finding::warning(SUBJECT, format!("it warns: {warning}"))));
     (status, findings)
 }
 
