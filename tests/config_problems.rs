@@ -102,6 +102,12 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        text: "sandbox = \"required\"\n[[camera]]\nname = \"a\"\nsource = \"pipe\"\nformat = \"MJPG\"\ncommand = [\"ffmpeg\"]",
+        said: &[
+            "f.toml:1:11: sandbox: cannot be \"required\" with camera `a`: what is run for it needs system calls that nobody knows",
+        ],
+    },
+    Case {
         text: "[[camera]]\nname = \"a\"\nsource = \"gstreamer\"\npipeline = \" \"\n[[camera]]\nname = \"b\"\nsource = \"synthetic\"\npipeline = \"videotestsrc ! appsink\"\n[[camera]]\nname = \"c\"\nsource = \"gstreamer\"\npipeline = \"a\\u0007\"",
         said: &[
             "f.toml:4:12: camera[0].pipeline: `source = \"gstreamer\"` needs a pipeline, such as \"videotestsrc is-live=true ! appsink\"",

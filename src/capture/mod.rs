@@ -209,6 +209,13 @@ pub struct CameraConfig {
     pub objects: usize,
 }
 
+impl CameraConfig {
+    /// Whether code runs for it that is not the daemon's own, whose needs nobody knows: a program, or what a pipeline loads.
+    pub fn runs_others(&self) -> bool {
+        !self.command.is_empty() || self.source == SourceKind::Gstreamer
+    }
+}
+
 /// What kind of thing frames come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -113,9 +113,8 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
 
 /// What of the system the daemon goes on to use. Makes the folders that it will write to, while it still may.
 fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow::Result<Needs> {
-    // What a pipeline loads, and what that goes on to do, is as open as what a command does.
-    let runs = |camera: &CameraConfig| !camera.command.is_empty() || camera.source == SourceKind::Gstreamer;
-    let mut needs = Needs { programs: config.camera.iter().any(runs), ..Needs::default() };
+    let programs = config.camera.iter().any(CameraConfig::runs_others);
+    let mut needs = Needs { programs, ..Needs::default() };
     State::make_folder(&config.state_dir)?;
     needs.writes.push(config.state_dir.clone());
     if !activated.is_complete() {

@@ -11,6 +11,7 @@ use super::keys::{Holds, KEYS, is_name, key};
 use super::problems::{Gatherer, Problems};
 use super::{Config, DEFAULT};
 use crate::capture::{CameraConfig, SourceKind};
+use crate::sandbox::SandboxMode;
 use crate::suggest::suggestion;
 
 /// Bytes of a file, at most: many times what any configuration needs.
@@ -216,6 +217,13 @@ impl Reader<'_> {
             );
         }
         self.cameras_together(&mut config.camera, base);
+        let other = config.camera.iter().find(|camera| camera.runs_others());
+        self.check("sandbox", config.sandbox != SandboxMode::Required || other.is_none(), || {
+            let name = other.map_or("", |camera| &camera.name);
+            format!(
+                "cannot be \"required\" with camera `{name}`: what is run for it needs system calls that nobody knows"
+            )
+        });
         Some(config)
     }
 
