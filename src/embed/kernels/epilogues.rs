@@ -7,6 +7,10 @@ use super::passes::{LEAST, gelu};
 /// Takes sums to what they are for. Implementations must be `#[inline(always)]`, and so must what they call: see [`Pass`].
 pub trait Epilogue {
     /// Takes the sums of `R` rows from `row` on and of `P` vectors of columns from `column` on, as floats.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "of kernels here, that of AVX-512 alone hands sums over")
+    )]
     fn tile<L: Lanes, const R: usize, const P: usize>(&mut self, row: usize, column: usize, sums: &[[L; P]; R]);
 
     /// Takes the sums of all rows and of `columns` columns from `from` on: (rows, columns).
@@ -93,6 +97,10 @@ impl Epilogue for Floats<'_> {
 }
 
 impl Floats<'_> {
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "of kernels here, that of AVX-512 alone hands sums over")
+    )]
     #[inline(always)]
     fn tile_as<L: Lanes, O: Outcome, const R: usize, const P: usize>(
         &mut self,
