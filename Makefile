@@ -18,6 +18,7 @@
 # make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
 # make build         the program, target/release/tagalong
 # make deb           its Debian package, target/debian/tagalong_VERSION_ARCHITECTURE.deb
+# make deb-arm64     the same for 64-bit ARM, target/aarch64-unknown-linux-gnu/debian/tagalong_VERSION_arm64.deb
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
 
 PREFIX ?= /usr/local
@@ -35,7 +36,7 @@ ifeq ($(TAGALONG_REFERENCE_PYTHON),)
 export TAGALONG_REFERENCE_PYTHON = $(wildcard $(CURDIR)/target/reference-venv/bin/python)
 endif
 
-.PHONY: demo build generate test check-code run-tests check-docs test-arm build-arm64 test-arm64 count-arm test-sanitized test-gstreamer test-vm test-camera test-service test-package fuzz soak bench-sockets deb bench run-bench eval robustness deny install uninstall clean
+.PHONY: demo build generate test check-code run-tests check-docs test-arm build-arm64 test-arm64 count-arm test-sanitized test-gstreamer test-vm test-camera test-service test-package fuzz soak bench-sockets deb deb-arm64 bench run-bench eval robustness deny install uninstall clean
 
 demo: build
 	$(PROGRAM) demo
@@ -150,6 +151,14 @@ deb: build
 	rm -rf target/debian
 	cargo deb --locked --no-build
 	lintian --allow-root --fail-on error,warning target/debian/*.deb
+
+# Its manual and completions are what the program itself writes, on an emulated processor.
+deb-arm64: build-arm64
+	scripts/setup.sh deb
+	$(MAKE) --no-print-directory generate PROGRAM="qemu-aarch64-static -L /usr/aarch64-linux-gnu target/$(ARM)/release/tagalong"
+	rm -rf target/$(ARM)/debian
+	cargo deb --locked --no-build --target $(ARM)
+	lintian --allow-root --fail-on error,warning target/$(ARM)/debian/*.deb
 
 # The newer one is the same but for its version.
 test-package: deb
