@@ -16,7 +16,7 @@
 # make bench-sockets what a storm of clients does to those who only read: SOCKETS="--seconds 10 --rounds 1"
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
 # make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
-# make build         the program, target/release/tagalong
+# make build         the program, target/release/tagalong: FEATURES=gstreamer for that and what follows
 # make deb           its Debian package, target/debian/tagalong_VERSION_ARCHITECTURE.deb
 # make deb-arm64     the same for 64-bit ARM, target/aarch64-unknown-linux-gnu/debian/tagalong_VERSION_arm64.deb
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
@@ -43,7 +43,7 @@ demo: build
 
 build:
 	scripts/setup.sh build
-	cargo build --release --locked
+	cargo build --release --locked $(addprefix --features ,$(FEATURES))
 	$(MAKE) --no-print-directory generate
 
 generate:

@@ -24,8 +24,9 @@ fi
 fuzz() {
     local target=$1 log=fuzz/artifacts/$1.log
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+    # Without `cov` it ran blind.
     if "$BUILT/$target" -max_total_time="$SECONDS_EACH" -timeout=20 -rss_limit_mb=4096 -max_len=65536 \
-        -artifact_prefix="fuzz/artifacts/$target/" "fuzz/corpus/$target" "fuzz/seeds/$target" >"$log" 2>&1; then
+        -artifact_prefix="fuzz/artifacts/$target/" "fuzz/corpus/$target" "fuzz/seeds/$target" >"$log" 2>&1 && grep -q 'cov: ' "$log"; then
         echo "ok: $target, $(grep -o 'Done [0-9]* runs' "$log" | tail -n 1), $(grep -o 'cov: [0-9]*' "$log" | tail -n 1)"
     else
         echo "FAILED: $target"

@@ -120,7 +120,7 @@ if ! has cargo >/dev/null; then
     echo "Rust is missing: install it as https://rustup.rs says, and run this again." >&2
     exit 69
 fi
-if [ "$purpose" = test ]; then
+if [ "$purpose" = test ] || [ "$purpose" = gstreamer ]; then
     # A minimal toolchain comes without these.
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

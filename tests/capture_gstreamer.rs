@@ -1,8 +1,8 @@
 //! Frames of GStreamer's pipelines, against what GStreamer's own tools write: `make test-gstreamer`.
 #![cfg(all(target_os = "linux", feature = "gstreamer"))]
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -249,10 +249,57 @@ fn what_is_wrong_with_a_pipeline_is_told() {
     }
 }
 
+/// An element that fails ends its stream as well: the failure is what is told.
+#[test]
+fn an_element_that_fails_is_told_and_not_the_end_that_it_brings() {
+    for source in ["videotestsrc is-live=true", "videotestsrc"] {
+        let failing =
+            format!("{source} ! video/x-raw,width=64,height=48,framerate=50/1 ! identity error-after=5 ! appsink");
+        for _ in 0..5 {
+            let told = error(&failing).to_string();
+            assert!(told.starts_with("videotestsrc: identity: "), "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_fails_alike_each_time_is_told_once() {
+    let mut camera =
+        Reopening::camera(config("rtspsrc location=rtsp://127.0.0.1:1/a ! rtpjpegdepay ! appsink"), Pace::Live);
+    let (mut states, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(3));
+    while let Some(event) = camera.next(deadline) {
+        let Event::State(state) = event else { panic!("a frame from nowhere") };
+        states.push(state);
+    }
+    assert!(matches!(&states[..], [State::Waiting, State::Lost { .. }]), "{states:?}");
+}
+
+/// An HTTP server to which nobody may come.
+fn refusing() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    port
+}
+
 #[test]
 fn a_password_in_a_pipeline_is_not_told() {
-    let error = error("rtspsrc location=rtsp://robot:secret@127.0.0.1:1/a ! rtpjpegdepay ! appsink").to_string();
-    assert!(!error.contains("secret"), "{error}");
+    let port = refusing();
+    for pipeline in [
+        "rtspsrc location=rtsp://robot:secret@127.0.0.1:1/a ! rtpjpegdepay ! appsink".to_owned(),
+        format!("souphttpsrc location=http://robot:secret@127.0.0.1:{port}/a?key=secret ! jpegparse ! appsink"),
+        format!("http://robot:secret@127.0.0.1:{port}/a ! jpegparse ! appsink"),
+        "uridecodebin uri=nothing://robot:secret@127.0.0.1/a ! appsink".to_owned(),
+    ] {
+        let told = error(&pipeline).to_string();
+        assert!(!told.contains("secret") && told.len() > 30, "{told}");
+    }
 }
 
 #[test]
@@ -268,7 +315,102 @@ fn frames_that_change_their_size_are_told_and_taken_when_opened_again() {
         "multifilesrc location={}/%d.jpg stop-index=1 caps=image/jpeg,framerate=10/1 ! appsink",
         folder.path().display()
     );
-    assert_eq!(error(&frames).to_string(), "multifilesrc: frames of 32x48 MJPG come after some of 64x48 MJPG");
+    let told = "multifilesrc: frames of 32x48 MJPG come after some of 64x48 MJPG";
+    assert_eq!(error(&frames).to_string(), told);
+    let mut camera = Reopening::camera(config(&frames), Pace::Live);
+    let (mut states, deadline) = (Vec::new(), soon());
+    while states.len() < 4 {
+        if let Event::State(state) = camera.next(deadline).expect("it is opened again") {
+            states.push(state);
+        }
+    }
+    let [State::Waiting, State::Streaming(_), State::Lost { problem }, State::Streaming(_)] = &states[..] else {
+        panic!("{states:?}")
+    };
+    assert_eq!(problem, told);
+}
+
+#[test]
+fn damaged_pictures_are_left_out_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["0.jpg", "1.jpg", "2.jpg"] {
+        launch(&format!(
+            "videotestsrc num-buffers=1 ! video/x-raw,width=64,height=48 ! jpegenc ! filesink location={}",
+            folder.path().join(name).display()
+        ));
+    }
+    let middle = folder.path().join("1.jpg");
+    let whole = std::fs::read(&middle).unwrap();
+    std::fs::write(&middle, &whole[..whole.len() / 2]).unwrap();
+    let pipeline = format!(
+        "multifilesrc location={}/%d.jpg stop-index=2 caps=image/jpeg,framerate=10/1 ! appsink",
+        folder.path().display()
+    );
+    let frames = all(&mut *open(&config(&pipeline), Pace::Lossless));
+    let numbers: Vec<_> = frames.iter().map(|frame| (frame.meta.seq, frame.meta.dropped)).collect();
+    assert_eq!(numbers, [(0, 0), (2, 1)]);
+}
+
+#[test]
+fn pictures_without_times_are_shown_at_the_rate_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("film.mjpeg");
+    launch(&format!("videotestsrc num-buffers=3 ! jpegenc ! filesink location={}", film.display()));
+    // Its pictures bear no times, and no rate.
+    let timeless = format!("filesrc location={} ! jpegparse ! appsink", film.display());
+    let timeless = CameraConfig { fps: 10.0, ..config(&timeless) };
+    let started = Instant::now();
+    assert_eq!(all(&mut *open(&timeless, Pace::Live)).len(), 3);
+    assert!(started.elapsed() >= Duration::from_millis(100), "{:?}", started.elapsed());
+    let frames = all(&mut *open(&timeless, Pace::Lossless));
+    let stamps: Vec<u64> = frames.iter().map(|frame| frame.meta.captured_at.mono_ns).collect();
+    assert_eq!(stamps, [0, 100_000_000, 200_000_000]);
+}
+
+#[test]
+fn a_film_that_cannot_begin_again_is_not_tried_in_a_hurry() {
+    let mut repeated = config("videotestsrc num-buffers=5 ! video/x-raw,width=64,height=48,framerate=100/1 ! appsink");
+    repeated.repeat = true;
+    let mut source = open(&repeated, Pace::Live);
+    let end = loop {
+        match source.next(soon()) {
+            Ok(frame) => assert!(frame.is_some()),
+            Err(error) => break error,
+        }
+    };
+    // It says that it can be sought, and gives nothing afterwards.
+    assert_eq!(end.to_string(), "videotestsrc: has ended without a frame");
+}
+
+#[test]
+fn a_camera_that_is_slower_than_its_timeout_is_not_lost() {
+    let slow = "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=2/1 ! appsink";
+    let mut camera = Reopening::camera(CameraConfig { timeout_ms: 200, ..config(slow) }, Pace::Live);
+    let (mut frames, deadline) = (0, soon());
+    while frames < 5 {
+        match camera.next(deadline).expect("a frame every half second") {
+            Event::Frame(_) => frames += 1,
+            Event::State(state) => assert!(frames == 0, "{state:?} after {frames} frames"),
+        }
+    }
+}
+
+/// A server that never answers holds up a start, which holds up nobody else.
+#[test]
+fn a_start_that_hangs_is_waited_for_no_longer_than_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Fills its queue, so that the kernel answers no more.
+    let address = silent.local_addr().unwrap();
+    let waiting: Vec<_> =
+        (0..512).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok()).collect();
+    assert!(waiting.len() < 512, "the queue has no end");
+    let pipeline = format!("tcpclientsrc host=127.0.0.1 port={} ! jpegparse ! appsink", address.port());
+    let started = Instant::now();
+    let mut source = open(&config(&pipeline), Pace::Live);
+    let told = source.next(Instant::now() + Duration::from_millis(300));
+    assert!(matches!(told, Err(SourceError::Timeout(_))), "{told:?}");
+    drop(source);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 /// A server of a live stream, in a process of its own.

@@ -160,6 +160,10 @@ impl<T: Time> Reopening<T> {
                 self.next_seq = frame.meta.seq.saturating_add(1);
                 let first = !std::mem::replace(&mut running.streaming, true);
                 let format = first.then(|| running.source.format());
+                if let Some(format) = &format {
+                    // Some sources learn their rate with it.
+                    running.stall = stall_of(self.timeout, format.fps);
+                }
                 self.source = Some(running);
                 let Some(format) = format else { return Progress::Event(Event::Frame(frame)) };
                 self.streamed += 1;

@@ -168,7 +168,7 @@ impl Holds {
             Name => is_name(text),
             FilePath | Device => is_printable(text, 1),
             FilePathOrNothing => is_printable(text, 0),
-            TextOrNothing => text.lines().all(|line| is_printable(line, 0)) && text.len() <= 4096,
+            TextOrNothing => text.len() <= 4096 && !text.chars().any(|c| c.is_control() && !c.is_whitespace()),
             InputSize => text == "auto" || text.split_once('x').is_some_and(|(h, w)| is_side(h) && is_side(w)),
             Mode => {
                 let octal = text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));

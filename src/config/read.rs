@@ -370,7 +370,13 @@ fn must_be(holds: Holds, found: &DeValue<'_>) -> String {
         (Holds::OneOf(choices), DeValue::String(text)) => suggestion(text, choices),
         _ => String::new(),
     };
-    format!("must be {holds}, not {}{meant}", shown(found))
+    match (holds, found) {
+        // It may hold a password.
+        (Holds::TextOrNothing, DeValue::String(text)) => {
+            format!("must be {holds}, without control characters; it has {} bytes", text.len())
+        }
+        _ => format!("must be {holds}, not {}{meant}", shown(found)),
+    }
 }
 
 /// Values of an array that a message shows, at most.

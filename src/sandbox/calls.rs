@@ -21,7 +21,7 @@ pub fn missing() -> Option<&'static str> {
 
 pub fn confine(programs: bool) -> Confinement {
     let detail = if programs {
-        "a command of the configuration may need any".into()
+        "what the configuration has run may need any".into()
     } else {
         match filter() {
             Ok(count) => {

@@ -50,7 +50,7 @@ pub fn confine(needs: &Needs) -> Confinement {
                 _ => "Landlock".into(),
             };
             let what = if needs.programs {
-                "writes only to its state; a command of the configuration may read and run all else"
+                "writes only to its state; what the configuration has run may read and run all else"
             } else {
                 "reads its model, configuration and cameras, writes to its state, runs nothing"
             };

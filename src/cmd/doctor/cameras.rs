@@ -53,7 +53,7 @@ pub(super) fn camera(config: &CameraConfig, status: Option<&Status>) -> Finding 
                     format!("{error}{}; stop that, or name another camera", holders(config))
                 }
                 SourceError::Permission(_) => format!("{error} ({}), and begin a new session", user()),
-                SourceError::Timeout(_) => {
+                SourceError::Timeout(_) if config.source != SourceKind::Gstreamer => {
                     format!(
                         "{error}, though it opens; try another cable or port, and where a program feeds it, start that"
                     )
@@ -108,6 +108,9 @@ fn advised(config: &CameraConfig, problem: &str) -> String {
 
 /// The programs that have a device open, as " (v4l2-ctl, process 12)", as far as this user may see them.
 fn holders(config: &CameraConfig) -> String {
+    if config.source != SourceKind::V4l2 {
+        return String::new();
+    }
     #[cfg(target_os = "linux")]
     let found = capture::v4l2::devices::find(&config.device).ok();
     #[cfg(not(target_os = "linux"))]
