@@ -284,6 +284,9 @@ impl Reader<'_> {
 
     /// A pipeline is there where one is run, and there alone.
     fn pipeline(&mut self, camera: &CameraConfig, path: &dyn Fn(&str) -> String) {
+        if self.refused.contains(&path("pipeline")) {
+            return;
+        }
         let (is_run, is_given) = (camera.source == SourceKind::Gstreamer, !camera.pipeline.trim().is_empty());
         self.check(&path("pipeline"), is_given || !is_run, || {
             "`source = \"gstreamer\"` needs a pipeline, such as \"videotestsrc is-live=true ! appsink\"".into()
