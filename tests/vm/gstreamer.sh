@@ -27,7 +27,7 @@ systemctl start tagalong.socket tagalong-control.socket
 serve
 systemctl start tagalong || fail "it does not start"
 until_true 60 status_has 'camera gate: lost' || fail "the unit lets it reach a network: $(tagalong status)"
-status_has 'camera gate: lost.*rtspsrc' || fail "the reason is not told: $(tagalong status)"
+status_has 'problem *rtspsrc: rtspsrc: ' || fail "the reason is not told: $(tagalong status)"
 echo "ok: without the drop-in: $(tagalong status | grep -A 1 'camera gate')"
 
 install -D -m 644 /usr/share/doc/tagalong/gstreamer.conf /etc/systemd/system/tagalong.service.d/gstreamer.conf
