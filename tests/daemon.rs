@@ -13,7 +13,7 @@ use tagalong::picture;
 use tagalong::serve::client::ControlClient;
 use tagalong::types::TrackState;
 
-use daemon_support::{Daemon, PATIENCE, SCENE, follow, next, scene, tag, tagalong};
+use daemon_support::{Daemon, PATIENCE, SCENE, configuration, follow, next, scene, tag, tagalong};
 
 #[test]
 fn an_object_is_tagged_read_renamed_and_dropped() {
@@ -130,6 +130,19 @@ fn a_camera_that_is_not_there_does_not_disturb_the_others() {
     // It is told once, however often it is tried.
     let told = daemon.log().lines().filter(|line| line.contains("it is tried again")).count();
     assert_eq!(told, 1, "{}", daemon.log());
+}
+
+#[test]
+fn who_waits_for_a_camera_finds_a_frame_of_it_then() {
+    let folder = tempfile::tempdir().unwrap();
+    // So much for the model to do that the camera streams long before its first frame is through.
+    let configured = configuration(folder.path(), SCENE).replace("240x320", "720x1280");
+    fs::write(folder.path().join("tagalong.toml"), configured).unwrap();
+    let daemon = Daemon::start_in(folder);
+    let picture_path = daemon.folder.path().join("now.jpg");
+    daemon.good(&["snapshot", "--wait", "60", picture_path.to_str().unwrap()]);
+    let status = daemon.json(&["status", "--json"]);
+    assert!(status["cameras"][0]["reported"].as_u64() >= Some(1), "{status}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::exit::{Kind, failure};
 use crate::serve::client::{ClientError, ControlClient, TracksClient, control_path, tracks_path};
 use crate::serve::wire::{CONTROL_SOCKET, TRACKS_SOCKET};
-use crate::types::command::Status;
+use crate::types::command::CameraStatus;
 
 /// How long the daemon may take to answer. A tag waits for a frame, and a reload for a model.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,8 +35,7 @@ impl Daemon {
         let deadline = self.deadline();
         let connect = || ControlClient::connect(&path, TIMEOUT);
         let mut client = patiently(deadline, connect).map_err(|error| explain(error, &path, "serve.control_group"))?;
-        let is_waiting = |status: Status| status.cameras.iter().any(|camera| camera.state == "waiting");
-        while Instant::now() < deadline && is_waiting(client.status()?) {
+        while Instant::now() < deadline && client.status()?.cameras.iter().any(awaits_frame) {
             std::thread::sleep(PAUSE);
         }
         Ok(client)
@@ -56,6 +55,11 @@ impl Daemon {
     fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_secs(self.wait.unwrap_or(0))
     }
+}
+
+/// Whether commands find no frame of the camera yet, but soon will: a slow model is still busy with the first one.
+fn awaits_frame(camera: &CameraStatus) -> bool {
+    camera.state == "waiting" || (camera.state == "streaming" && camera.reported == 0)
 }
 
 /// Connects, again and again until the deadline while nobody listens yet.
