@@ -74,6 +74,23 @@ fn unknown_key_would_be_seen() {
 }
 
 #[test]
+fn drop_ins_are_valid() {
+    for drop_in in ["gstreamer.conf", "gpu.conf"] {
+        let units = Units::copied();
+        let folder = units.path("tagalong.service.d");
+        fs::create_dir(&folder).unwrap();
+        let text = fs::read_to_string(shipped(drop_in)).unwrap();
+        fs::write(folder.join(drop_in), &text).unwrap();
+        let Some(said) = verify(&units) else { return };
+        assert_eq!(said, "", "{drop_in}");
+        // They are looked at: a key that systemd does not know is seen.
+        fs::write(folder.join(drop_in), text.replace("MemoryDenyWriteExecute=", "MemoryDenyWrites=")).unwrap();
+        let Some(said) = verify(&units) else { return };
+        assert!(said.contains("MemoryDenyWrites"), "{drop_in}: {said}");
+    }
+}
+
+#[test]
 fn service_is_confined() {
     // Exposure in tenths, of 100: 10 is 1.0 of 10.
     let arguments = ["security", "--no-pager", "--offline=true", "--threshold=10"];

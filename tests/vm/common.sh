@@ -31,3 +31,13 @@ reports_above() { (($(reports || echo 0) > $1)); }
 tracked() { "$tagalong" list --json | grep -q '"state": *"tracked"'; }
 says_camera_lost() { "$tagalong" list --json | grep -q camera_lost; }
 show_square() { v4l2-ctl -d "$device" -c show_square=1 -c osd_text_mode=2 >/dev/null 2>&1 || true; }
+
+# install_service PROGRAM <TOML: installs the service as `make install` does, with this configuration, and has systemd listen for it.
+install_service() {
+    make --no-print-directory install PREFIX=/usr PROGRAM="$1" >/dev/null
+    cat >/etc/tagalong/tagalong.toml
+    systemd-sysusers /usr/lib/sysusers.d/tagalong.conf
+    systemctl daemon-reload
+    systemctl start tagalong.socket tagalong-control.socket
+}
+main_pid() { systemctl show -P MainPID tagalong; }

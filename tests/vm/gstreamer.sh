@@ -11,8 +11,7 @@ export TAGALONG_SOCKET_DIR=/run/tagalong
 serve() { systemd-run --quiet --collect --unit=stream /usr/bin/python3 "$PWD/tests/rtsp_server.py" 8554; }
 status_has() { tagalong status | grep -q -- "$1"; }
 
-make --no-print-directory install PREFIX=/usr PROGRAM="$1" >/dev/null
-cat >/etc/tagalong/tagalong.toml <<'TOML'
+install_service "$1" <<'TOML'
 [model]
 input = "240x320"
 [[camera]]
@@ -21,9 +20,6 @@ source = "gstreamer"
 pipeline = "rtspsrc location=rtsp://127.0.0.1:8554/scene protocols=tcp latency=0 ! rtpjpegdepay ! jpegdec ! videoconvert ! appsink"
 timeout_ms = 5000
 TOML
-systemd-sysusers /usr/lib/sysusers.d/tagalong.conf
-systemctl daemon-reload
-systemctl start tagalong.socket tagalong-control.socket
 serve
 systemctl start tagalong || fail "it does not start"
 until_true 60 status_has 'camera gate: lost' || fail "the unit lets it reach a network: $(tagalong status)"
@@ -35,7 +31,7 @@ systemctl daemon-reload
 systemctl restart tagalong || fail "it does not start with the drop-in"
 until_true 90 reports_above 5 || fail "no reports: $(tagalong status)"
 [ -s /var/lib/tagalong/gstreamer-registry.bin ] || fail "the plugins are looked up at each start"
-[ "$(ps -o user= -p "$(systemctl show -P MainPID tagalong)")" != root ] || fail "it runs as root"
+[ "$(ps -o user= -p "$(main_pid)")" != root ] || fail "it runs as root"
 echo "ok: with it: $(tagalong status | grep 'camera gate'); $(systemd-analyze security --no-pager tagalong | tail -n 1 | tr -s ' ')"
 
 for _ in 1 2; do

@@ -10,7 +10,6 @@ export TAGALONG_SOCKET_DIR=/run/tagalong DEBIAN_FRONTEND=noninteractive
 
 . "$(dirname "$0")/common.sh"
 
-main_pid() { systemctl show -P MainPID tagalong; }
 # An emulated daemon may be too busy to answer at once.
 listed() { tagalong list --json >/tmp/list 2>/dev/null; }
 ids() { until_true 60 listed && sed -n 's/.*"id": *\([0-9]*\).*/\1/p' /tmp/list; }

@@ -162,6 +162,22 @@ for line in "${lines[@]}"; do
     grep -qxF -- "$line" <(printf '%s\n' "${tried[@]}") || fail "no probe for $line"
 done
 echo "ok: all ${#lines[@]} lines of the sandbox were tried"
+
+# With the drop-in for graphics processors: a device of that kind which computes nothing, and code made at run time. All else stays.
+mapfile -t lines < <(grep -E '^[A-Za-z]+=' systemd/gpu.conf)
+with_gpu=("${all[@]}" "${lines[@]}")
+getent group render >/dev/null || groupadd --system render
+modprobe vgem
+node=$(ls /dev/dri/renderD* | head -n 1)
+chgrp render "$node" && chmod 660 "$node"
+for probe in "exec 3<>$node" 'perl -e "exit(syscall(9, 0, 4096, 7, 0x22, -1, 0) == -1)"'; do
+    under "${all[@]}" -- "$probe" && fail "the unit does without the drop-in: $probe"
+    under "${with_gpu[@]}" -- "$probe" || fail "the drop-in does not give it: $probe"
+done
+under "${with_gpu[@]}" -- 'exec 3</dev/video0' || fail "the drop-in takes cameras away"
+under "${with_gpu[@]}" -- 'exec 3</dev/probe' && fail "the drop-in opens other devices"
+echo "ok: the drop-in for graphics processors gives $node and what its driver compiles, and no other device"
+
 exposure=$(systemd-analyze security --no-pager --offline=true "$unit" 2>/dev/null | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')
 awk "BEGIN {exit !(${exposure:-9} <= 1.0)}" || fail "exposure ${exposure:-unknown}"
 echo "ok: exposure $exposure"

@@ -9,10 +9,8 @@ export TAGALONG_SOCKET_DIR=/run/tagalong
 . "$(dirname "$0")/common.sh"
 
 logged() { journalctl -u tagalong --no-pager -o cat | grep -q -- "$1"; }
-main_pid() { systemctl show -P MainPID tagalong; }
 
-make --no-print-directory install PREFIX=/usr PROGRAM="$1" >/dev/null
-cat >/etc/tagalong/tagalong.toml <<'TOML'
+install_service "$1" <<'TOML'
 [model]
 input = "240x320"
 [[camera]]
@@ -22,9 +20,6 @@ height = 360
 format = "YUYV"
 fps = 15
 TOML
-systemd-sysusers /usr/lib/sysusers.d/tagalong.conf
-systemctl daemon-reload
-systemctl start tagalong.socket tagalong-control.socket
 [ "$(stat -c '%a %U %G' /run/tagalong/tracks.sock)" = "660 root tagalong" ] || fail "the readers' socket is $(stat -c '%a %U %G' /run/tagalong/tracks.sock)"
 [ "$(stat -c '%a %U' /run/tagalong/control.sock)" = "600 root" ] || fail "the controllers' socket"
 
@@ -105,3 +100,13 @@ systemctl stop tagalong || fail "it does not stop"
 [ "$(systemctl show -P Result tagalong)" = success ] || fail "stopped with $(systemctl show -P Result tagalong)"
 [ -e /run/tagalong/tracks.sock ] || fail "stopping took the socket away"
 echo "ok: a bad file ends it with 78 and no loop, and a good stop is a success"
+
+getent group render >/dev/null || groupadd --system render
+install -D -m 644 /usr/share/doc/tagalong/gpu.conf /etc/systemd/system/tagalong.service.d/gpu.conf
+systemctl daemon-reload
+systemctl start tagalong || fail "it does not start with the drop-in for graphics processors"
+until_true 60 reports_above 1 || fail "no reports with the drop-in for graphics processors"
+grep -qw "$(getent group render | cut -d: -f3)" <(sed -n 's/^Groups://p' "/proc/$(main_pid)/status") || fail "it is not in the group of render nodes"
+tagalong status --json >/tmp/status
+grep -o '"confined": *[a-z]*' /tmp/status | sort | uniq -c | grep -q '2 .*true' || fail "it does not confine itself with the drop-in"
+echo "ok: it runs with the drop-in for graphics processors"
