@@ -157,7 +157,11 @@ deb-arm64: build-arm64
 	scripts/setup.sh deb
 	$(MAKE) --no-print-directory generate PROGRAM="qemu-aarch64-static -L /usr/aarch64-linux-gnu target/$(ARM)/release/tagalong"
 	rm -rf target/$(ARM)/debian
-	cargo deb --locked --no-build --target $(ARM)
+	cargo deb --locked --no-build --target $(ARM) --variant arm64
+	@promised=$$(dpkg-deb -f target/$(ARM)/debian/*.deb Depends | sed 's/.*libc6 (>= \([0-9.]*\)).*/\1/') && \
+	needed=$$(aarch64-linux-gnu-objdump -T target/$(ARM)/release/tagalong | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -n 1) && \
+	dpkg --compare-versions "$${needed#GLIBC_}" le "$$promised" || \
+	{ echo "The program needs $$needed, and its package promises $$promised: build it where the C library is older" >&2; exit 65; }
 	lintian --allow-root --fail-on error,warning target/$(ARM)/debian/*.deb
 
 # The newer one is the same but for its version.
