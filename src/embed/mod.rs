@@ -1,5 +1,6 @@
 //! Frames to patch embeddings: a manifest that says what a model is, preprocessing, and a runtime.
 
+mod blocks;
 mod cores;
 mod denoise;
 mod embedder;

@@ -15,12 +15,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Backend;
+use super::blocks::{Activation, Before, NormWeights};
 use super::files::{hex, hex_digest};
 use super::kernels::epilogues::Then;
 use super::kernels::{Aligned, PANEL, Panels, Plain, bytes_of, bytes_of_mut};
-use super::layers::{
-    Activation, Attention, AttentionSizes, Before, Layer, Linear, Mlp, Network, NormWeights, PatchEmbedding,
-};
+use super::layers::{Attention, AttentionSizes, Layer, Linear, Mlp, Network, PatchEmbedding};
 use super::manifest::Manifest;
 use crate::types::PatchGrid;
 

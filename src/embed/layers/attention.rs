@@ -7,6 +7,7 @@ use std::f32::consts::LOG2_E;
 
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
+use crate::embed::blocks;
 use crate::embed::kernels::epilogues::{Floats, Gathered, Scores, Then, To};
 use crate::embed::kernels::packing::{PackColumns, QuantizeValues};
 use crate::embed::kernels::passes::{Before, Divide, LEAST, MAX_KEYS, QuantizeRows, QueryState, Softmax, Span};
@@ -130,6 +131,15 @@ impl Layout {
 }
 
 impl Attention {
+    /// Each head filled up to whole panels. `None` as of [`Linear::pack`].
+    pub fn pack(block: blocks::Attention) -> Option<Attention> {
+        let blocks::Attention { norm, heads, width: used, qkv, scale, factors, proj } = block;
+        let sizes = AttentionSizes { heads, width: used.next_multiple_of(PANEL), used };
+        let qkv = Linear::pack(blocks::Before::Norm(norm), qkv.filled(used, sizes.width))?;
+        let proj = Linear::pack(factors.map_or(blocks::Before::Nothing, blocks::Before::Factors), proj)?;
+        Some(Attention { sizes, qkv, scale, proj })
+    }
+
     /// Whether its parts fit one another, and a residual stream of so many numbers a token.
     pub fn fits(&self, inputs: usize) -> bool {
         let AttentionSizes { heads, width, used } = self.sizes;

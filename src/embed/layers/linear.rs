@@ -1,25 +1,16 @@
 //! A linear layer with what surrounds it: LayerNorm before; bias, GELU or a residual after.
 
 use super::workers::{Scratch, Workers};
+use crate::embed::blocks::{Before, Matrix, NormWeights};
 use crate::embed::kernels::epilogues::{Floats, Then, To};
-use crate::embed::kernels::passes::{self, Norm, NormRows, QuantizeRows, Span};
+use crate::embed::kernels::passes::{self, LEVELS, Norm, NormRows, QuantizeRows, Span};
 use crate::embed::kernels::{Aligned, DEPTH_STEP, Engaged, Left, Panels, ROW_STEP};
 
 /// Rows that are worked on together: they stay in the second cache while the weights pass by.
 pub const ROWS: usize = 64;
 
 /// Most numbers that a product sums up: so many of the largest magnitude fit into 32 bits.
-pub const MOST_INPUTS: usize = 1 << 17;
-
-/// LayerNorm's constants.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NormWeights {
-    /// (width)
-    pub gamma: Vec<f32>,
-    /// (width)
-    pub beta: Vec<f32>,
-    pub epsilon: f32,
-}
+const MOST_INPUTS: usize = 1 << 17;
 
 impl NormWeights {
     pub fn view(&self) -> Norm<'_> {
@@ -40,16 +31,6 @@ impl NormWeights {
     }
 }
 
-/// What is done to a layer's input.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Before {
-    #[default]
-    Nothing,
-    Norm(NormWeights),
-    /// Multiplies each input with one of these: (inputs)
-    Factors(Vec<f32>),
-}
-
 /// `before(input) * weights * scales + bias`, in floats.
 pub struct Linear {
     pub before: Before,
@@ -63,6 +44,35 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// In 8 bits, each output in steps of its own; whole numbers that are small enough stay as they are. `None` where the sides
+    /// are no multiples of 16, or sums would not fit into 32 bits.
+    pub fn pack(before: Before, matrix: Matrix) -> Option<Linear> {
+        let Matrix { weights, inputs, mut scales, bias } = matrix;
+        let outputs = scales.len();
+        let whole = inputs.is_multiple_of(ROW_STEP) && outputs.is_multiple_of(ROW_STEP);
+        if !whole || inputs == 0 || inputs > MOST_INPUTS || outputs == 0 {
+            return None;
+        }
+        let mut largest = vec![0.0f32; outputs];
+        let mut whole = vec![true; outputs];
+        for row in weights.chunks_exact(outputs) {
+            largest.iter_mut().zip(row).for_each(|(most, v)| *most = most.max(v.abs()));
+            whole.iter_mut().zip(row).for_each(|(whole, v)| *whole &= v.trunc() == *v);
+        }
+        let step = |(most, whole): (&f32, &bool)| match *whole && *most <= LEVELS {
+            true => 1.0,
+            false => (most / LEVELS).max(f32::MIN_POSITIVE),
+        };
+        let steps: Vec<f32> = largest.iter().zip(&whole).map(step).collect();
+        let mut numbers = Vec::with_capacity(weights.len());
+        for row in weights.chunks_exact(outputs) {
+            numbers.extend(row.iter().zip(&steps).map(|(v, step)| (v / step).round() as i8));
+        }
+        scales.iter_mut().zip(&steps).for_each(|(scale, step)| *scale *= step);
+        let weights = Panels::pack(&numbers, inputs, outputs);
+        Some(Linear { before, weights, scales, bias, inputs })
+    }
+
     pub fn outputs(&self) -> usize {
         self.scales.len()
     }

@@ -1,21 +1,14 @@
 //! The MLP of a block as one: what is inside never leaves the second cache.
 
-use super::linear::{Before, Linear, ROWS};
+use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
+use crate::embed::blocks::{self, Activation, Before};
 use crate::embed::kernels::epilogues::{Floats, Then, To};
 use crate::embed::kernels::passes::{FinishGated, LEVELS, Span};
 use crate::embed::kernels::{Aligned, Engaged, Left, PANEL, PANELS_AT_ONCE};
 
 /// GELU's least value, -0.16998, and what its polynomial may be off.
 const GELU_LEAST: f32 = -0.1702;
-
-/// What stands between the two linear layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    Gelu,
-    /// SiLU of the first half of what goes in, times the second half.
-    SwiGlu,
-}
 
 /// Two linear layers with an activation between, and a residual around.
 pub struct Mlp {
@@ -48,6 +41,20 @@ impl Lift {
 }
 
 impl Mlp {
+    /// Its hidden numbers filled up to whole panels. `None` as of [`Linear::pack`].
+    pub fn pack(block: blocks::Mlp) -> Option<Mlp> {
+        let blocks::Mlp { norm, into, activation, factors, out } = block;
+        let hidden = out.inputs;
+        let filled = hidden.next_multiple_of(PANEL);
+        let before = factors.map_or(Before::Nothing, |mut factors| {
+            factors.resize(filled, 1.0);
+            Before::Factors(factors)
+        });
+        let out = Linear::pack(before, out.deepened(filled))?;
+        let into = Linear::pack(Before::Norm(norm), into.filled(hidden, filled))?;
+        Some(Mlp::new(into, activation, out))
+    }
+
     pub fn new(into: Linear, activation: Activation, out: Linear) -> Mlp {
         let lift = (activation == Activation::Gelu && out.before == Before::Nothing).then(|| Lift::of(&out));
         Mlp { into, activation, out, lift }

@@ -13,8 +13,8 @@ pub mod tests;
 mod workers;
 
 pub use attention::{Attention, AttentionSizes, Rows};
-pub use linear::{Before, Linear, MOST_INPUTS, NormWeights};
-pub use mlp::{Activation, Mlp};
+pub use linear::Linear;
+pub use mlp::Mlp;
 pub use network::{Layer, Network, Picture};
 pub use patches::PatchEmbedding;
 pub use reuse::{Gate, Memory};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::attention::{Attention, Rows, Tokens};
-use super::linear::{Linear, NormWeights};
+use super::linear::Linear;
 use super::mlp::Mlp;
 use super::patches::PatchEmbedding;
 use super::reuse::Memory;
 use super::workers::Workers;
+use crate::embed::blocks::NormWeights;
 use crate::embed::kernels::ROW_STEP;
 use crate::embed::kernels::epilogues::Then;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::attention::{Rows, Tokens};
 use super::tests::{Numbers, linear, norm};
 use super::*;
+use crate::embed::blocks::{Activation, Before};
 use crate::embed::kernels::ROW_STEP;
 
 pub const PATCH: usize = 5;

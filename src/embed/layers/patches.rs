@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::attention::Rows;
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
+use crate::embed::blocks::{Before, Patches};
+use crate::embed::kernels::ROW_STEP;
 use crate::embed::kernels::epilogues::Then;
 use crate::resample::antialiased;
 
@@ -22,6 +24,14 @@ pub struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
+    /// `None` as of [`Linear::pack`].
+    pub fn pack(block: Patches) -> Option<PatchEmbedding> {
+        let Patches { patch, channels, matrix, added, prefix } = block;
+        let filled = matrix.inputs.next_multiple_of(ROW_STEP);
+        let linear = Arc::new(Linear::pack(Before::Nothing, matrix.deepened(filled))?);
+        Some(PatchEmbedding { patch, channels, linear, added, prefix })
+    }
+
     /// Tokens, those of the prefix counted.
     pub fn tokens(&self) -> usize {
         self.added.len() / self.linear.outputs()

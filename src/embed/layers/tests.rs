@@ -2,6 +2,7 @@
 
 use super::attention::Tokens;
 use super::*;
+use crate::embed::blocks::{Activation, Before, NormWeights};
 use crate::embed::kernels::{Kernel, Panels, supported};
 
 /// A small generator, so that a failure repeats.

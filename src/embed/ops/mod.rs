@@ -15,14 +15,17 @@ mod operators;
 mod recognise;
 
 use std::collections::HashSet;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::Softmax;
 
-use super::layers::{Layer, Network, Workers};
+use super::blocks::{self, Block};
+use super::kernels::epilogues::Then;
+use super::layers::{Attention, Layer, Linear, Mlp, Network, PatchEmbedding, Workers};
 use operators::{AttentionOp, LinearOp, MlpOp, NormOp, PatchesOp, SeamOp};
-use recognise::{Reader, Residual};
+use recognise::{Found, Reader};
 
 /// Which products become ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,15 @@ pub struct Rewritten {
     pub attentions: usize,
     pub mlps: usize,
     pub linears: usize,
+}
+
+impl AddAssign for Rewritten {
+    fn add_assign(&mut self, other: Rewritten) {
+        self.patch_embeddings += other.patch_embeddings;
+        self.attentions += other.attentions;
+        self.mlps += other.mlps;
+        self.linears += other.linears;
+    }
 }
 
 impl Rewritten {
@@ -146,35 +158,48 @@ struct Replacement {
 
 /// What can take the place of the nodes that make `outlet`.
 fn find(reader: &Reader, outlet: OutletId, workers: &Arc<Workers>, done: &mut Rewritten) -> Option<Replacement> {
+    let packed = |found: Option<Found<Block>>| {
+        let Found { from, what, covered } = found?;
+        let (op, count) = pack(what, reader.shape(outlet)?, workers)?;
+        Some((Replacement { outlet, from, op, covered }, count))
+    };
+    let patches = || {
+        let Found { from, what, covered } = reader.patches(outlet)?;
+        let op = PatchesOp { patches: Arc::new(PatchEmbedding::pack(what)?), workers: Arc::clone(workers) };
+        let count = Rewritten { patch_embeddings: 1, ..Rewritten::default() };
+        Some((Replacement { outlet, from, op: Box::new(op), covered }, count))
+    };
+    let (replacement, count) = packed(reader.residual(outlet))
+        .or_else(patches)
+        .or_else(|| packed(reader.linear_alone(outlet)))
+        .or_else(|| packed(reader.norm_alone(outlet)))?;
+    *done += count;
+    Some(replacement)
+}
+
+/// The operator that computes a block, whose output has this shape, where our kernels can.
+fn pack(block: Block, shape: Vec<usize>, workers: &Arc<Workers>) -> Option<(Box<dyn TypedOp>, Rewritten)> {
     let workers = Arc::clone(workers);
-    if let Some(residual) = reader.residual(outlet) {
-        return Some(match residual {
-            Residual::Mlp { from, mlp, covered } => {
-                done.mlps += 1;
-                Replacement { outlet, from, op: Box::new(MlpOp { mlp: Arc::new(mlp), workers }), covered }
-            }
-            Residual::Attention { from, attention, covered } => {
-                done.attentions += 1;
-                let op = AttentionOp { attention: Arc::new(attention), workers };
-                Replacement { outlet, from, op: Box::new(op), covered }
-            }
-        });
-    }
-    if let Some((from, patches, covered)) = reader.patches(outlet) {
-        done.patch_embeddings += 1;
-        return Some(Replacement {
-            outlet,
-            from,
-            op: Box::new(PatchesOp { patches: Arc::new(patches), workers }),
-            covered,
-        });
-    }
-    if let Some((from, linear, then, covered)) = reader.linear_alone(outlet) {
-        done.linears += 1;
-        let shape = reader.shape(outlet)?.into();
-        let op = LinearOp { linear: Arc::new(linear), then, shape, workers };
-        return Some(Replacement { outlet, from, op: Box::new(op), covered });
-    }
-    let (from, norm, covered) = reader.norm(outlet)?;
-    Some(Replacement { outlet, from, op: Box::new(NormOp { norm: Arc::new(norm), workers }), covered })
+    let mut count = Rewritten::default();
+    let op: Box<dyn TypedOp> = match block {
+        Block::Attention(block) => {
+            count.attentions += 1;
+            Box::new(AttentionOp { attention: Arc::new(Attention::pack(block)?), workers })
+        }
+        Block::Mlp(block) => {
+            count.mlps += 1;
+            Box::new(MlpOp { mlp: Arc::new(Mlp::pack(block)?), workers })
+        }
+        Block::Linear(blocks::Linear { before, matrix, gelu }) => {
+            count.linears += 1;
+            let linear = Arc::new(Linear::pack(before, matrix)?);
+            let then = if gelu { Then::Gelu } else { Then::Store };
+            Box::new(LinearOp { linear, then, shape: shape.into(), workers })
+        }
+        Block::Norm(norm) => {
+            norm.fits(*shape.last()?).then_some(())?;
+            Box::new(NormOp { norm: Arc::new(norm), workers })
+        }
+    };
+    Some((op, count))
 }

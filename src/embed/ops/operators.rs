@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
+use crate::embed::blocks::NormWeights;
 use crate::embed::kernels::epilogues::Then;
-use crate::embed::layers::{Attention, Linear, Mlp, NormWeights, PatchEmbedding, Rows, Workers};
+use crate::embed::layers::{Attention, Linear, Mlp, PatchEmbedding, Rows, Workers};
 
 /// Writes what tract asks of every operator: a name, equality by identity, and the shape of what comes out.
 macro_rules! operator {

@@ -7,11 +7,10 @@ use tract_onnx::tract_core::axes::Axis;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
-use super::linear::{LinearRef, Matrix};
+use super::linear::LinearRef;
 use super::view::View;
-use super::{Reader, Residual};
-use crate::embed::kernels::PANEL;
-use crate::embed::layers::{Attention, AttentionSizes, Before};
+use super::{Found, Reader};
+use crate::embed::blocks::{Attention, Block, Matrix};
 
 /// Queries, keys or values: which columns of which layer they are.
 struct Part {
@@ -42,7 +41,7 @@ struct Roles {
 
 impl Reader<'_> {
     /// The attention whose output `last` takes, on the residual stream `from`.
-    pub(super) fn attention(&self, from: OutletId, last: &LinearRef, mut covered: Vec<usize>) -> Option<Residual> {
+    pub(super) fn attention(&self, from: OutletId, last: &LinearRef, mut covered: Vec<usize>) -> Option<Found<Block>> {
         let &[frames, _, width] = &self.shape(from)?[..] else { return None };
         let attended = self.before_reshapes(last.input);
         let (einsum, &[weights, values]) = self.op::<EinSum>(attended)? else { return None };
@@ -85,36 +84,34 @@ impl Reader<'_> {
         let queries = self.part(product, 0, queries, [roles.first, roles.heads, roles.summed], &mut layers)?;
         let keys = self.part(product, 1, keys, [roles.second, roles.heads, roles.summed], &mut layers)?;
         let parts = [queries, keys, values];
-        let (heads, used) = (parts[0].heads, parts[0].width);
-        let sizes = AttentionSizes { heads, width: used.next_multiple_of(PANEL), used };
+        let (heads, width_of_head) = (parts[0].heads, parts[0].width);
         let alike = parts.iter().all(|part| {
             let plain = part.layer.factors.is_none() && part.layer.input == parts[0].layer.input;
-            plain && (part.heads, part.width) == (heads, used)
+            plain && (part.heads, part.width) == (heads, width_of_head)
         });
         let scale = scale * of_queries * of_keys;
         // Frames are attended to one by one; a batch in one product is what tract makes of it, and is left to it.
-        if !alike || frames != 1 || heads * used != width || !scale.is_normal() || scale < 0.0 {
+        if !alike || frames != 1 || heads * width_of_head != width || !scale.is_normal() || scale < 0.0 {
             return None;
         }
         covered.append(&mut layers.covered);
         let norm = self.norm_of(&parts[0].layer, from, &mut covered)?;
-        // A layer that makes several is rounded once.
-        let mut rounded: Vec<(OutletId, Matrix)> = Vec::new();
+        // A layer that makes several is read once.
+        let mut read: Vec<(OutletId, Matrix)> = Vec::new();
         for part in &parts {
-            if rounded.iter().all(|(made, _)| *made != part.made) {
-                rounded.push((part.made, part.layer.matrix().ok()?));
+            if read.iter().all(|(made, _)| *made != part.made) {
+                read.push((part.made, part.layer.matrix().ok()?));
             }
         }
         let matrix = |part: &Part| {
-            let (_, matrix) = rounded.iter().find(|(made, _)| *made == part.made)?;
-            Some(matrix.columns(&part.columns).filled(used, sizes.width))
+            let (_, matrix) = read.iter().find(|(made, _)| *made == part.made)?;
+            Some(matrix.columns(&part.columns))
         };
         let qkv = parts.iter().map(matrix).collect::<Option<Vec<Matrix>>>()?.into_iter().reduce(Matrix::beside)?;
-        let qkv = qkv.pack(Before::Norm(norm))?;
-        let proj = last.build(last.before())?;
         covered.extend([attended.node, softmaxed.node, scores.node]);
-        let attention = Attention { sizes, qkv, scale, proj };
-        Some(Residual::Attention { from, attention, covered })
+        let (factors, proj) = (last.factors.clone(), last.matrix().ok()?);
+        let what = Attention { norm, heads, width: width_of_head, qkv, scale, factors, proj };
+        Some(Found { from, what: Block::Attention(what), covered })
     }
 
     /// What is multiplied with constants, and their product.

@@ -8,9 +8,7 @@ use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
 use super::{MOST_NODES, Reader, Scope};
-use crate::embed::kernels::Panels;
-use crate::embed::kernels::passes::LEVELS;
-use crate::embed::layers::{Before, Linear, MOST_INPUTS};
+use crate::embed::blocks::Matrix;
 
 /// Most multiplications around a product in integers.
 const MOST_FACTORS: usize = 16;
@@ -70,109 +68,12 @@ fn less<T: Copy + Into<i32>>(numbers: &[T], zeros: &[i32], to: &mut [f32]) {
 }
 
 impl LinearRef {
-    /// What is done to the input, where no LayerNorm is.
-    pub fn before(&self) -> Before {
-        self.factors.clone().map_or(Before::Nothing, Before::Factors)
-    }
-
-    /// Packed, with something before.
-    pub fn build(&self, before: Before) -> Option<Linear> {
-        self.matrix().ok()?.pack(before)
-    }
-
-    /// All of it in 8 bits.
     pub fn matrix(&self) -> TractResult<Matrix> {
-        let mut row = vec![0.0; self.outputs];
-        let mut largest = vec![0.0f32; self.outputs];
-        for k in 0..self.inputs {
-            self.weights.row(k, self.outputs, &mut row)?;
-            largest.iter_mut().zip(&row).for_each(|(most, v)| *most = most.max(v.abs()));
+        let mut weights = vec![0.0; self.inputs * self.outputs];
+        for (k, row) in weights.chunks_exact_mut(self.outputs).enumerate() {
+            self.weights.row(k, self.outputs, row)?;
         }
-        // What is whole and small enough already stays as it is.
-        let exact = matches!(self.weights, Weights::Integers { .. }) && largest.iter().all(|most| *most <= LEVELS);
-        let step = |most: &f32| if exact { 1.0 } else { (most / LEVELS).max(f32::MIN_POSITIVE) };
-        let steps: Vec<f32> = largest.iter().map(step).collect();
-        let mut numbers = Vec::with_capacity(self.inputs * self.outputs);
-        for k in 0..self.inputs {
-            self.weights.row(k, self.outputs, &mut row)?;
-            match exact {
-                true => numbers.extend(row.iter().map(|v| *v as i8)),
-                false => numbers.extend(row.iter().zip(&steps).map(|(v, step)| (v / step).round() as i8)),
-            }
-        }
-        let scales = self.scales.iter().zip(&steps).map(|(scale, step)| scale * step).collect();
-        Ok(Matrix { numbers, inputs: self.inputs, scales, bias: self.bias.clone() })
-    }
-}
-
-/// A linear layer's numbers in 8 bits, not yet packed.
-pub struct Matrix {
-    /// (inputs, outputs)
-    pub numbers: Vec<i8>,
-    pub inputs: usize,
-    /// (outputs)
-    pub scales: Vec<f32>,
-    pub bias: Vec<f32>,
-}
-
-impl Matrix {
-    /// These outputs, in this order.
-    pub fn columns(&self, columns: &[usize]) -> Matrix {
-        let pick = |row: &[f32]| columns.iter().map(|column| row[*column]).collect();
-        let rows = self.numbers.chunks_exact(self.scales.len());
-        Matrix {
-            numbers: rows.flat_map(|row| columns.iter().map(|column| row[*column])).collect(),
-            inputs: self.inputs,
-            scales: pick(&self.scales),
-            bias: pick(&self.bias),
-        }
-    }
-
-    /// Each group of `used` outputs filled up to `width` with outputs that are zero.
-    pub fn filled(self, used: usize, width: usize) -> Matrix {
-        if used == width {
-            return self;
-        }
-        fn fill<T: Copy>(numbers: &[T], used: usize, width: usize, filling: T) -> Vec<T> {
-            let fill = |group: &[T]| group.iter().copied().chain(vec![filling; width - used]).collect::<Vec<T>>();
-            numbers.chunks_exact(used).flat_map(fill).collect()
-        }
-        Matrix {
-            numbers: fill(&self.numbers, used, width, 0),
-            inputs: self.inputs,
-            scales: fill(&self.scales, used, width, 0.0),
-            bias: fill(&self.bias, used, width, 0.0),
-        }
-    }
-
-    /// The outputs of two layers with the same input, one after the other.
-    pub fn beside(self, other: Matrix) -> Matrix {
-        let (left, right) = (self.scales.len(), other.scales.len());
-        let rows = self.numbers.chunks_exact(left).zip(other.numbers.chunks_exact(right));
-        Matrix {
-            numbers: rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect(),
-            inputs: self.inputs,
-            scales: [self.scales, other.scales].concat(),
-            bias: [self.bias, other.bias].concat(),
-        }
-    }
-
-    /// With inputs that are multiplied with zeros, `inputs` in all.
-    pub fn deepened(mut self, inputs: usize) -> Matrix {
-        self.numbers.resize(inputs * self.scales.len(), 0);
-        self.inputs = inputs;
-        self
-    }
-
-    /// None where the sides are no multiples of 16, or sums would not fit into 32 bits.
-    pub fn pack(self, before: Before) -> Option<Linear> {
-        let Matrix { numbers, inputs, scales, bias } = self;
-        let whole = inputs.is_multiple_of(16) && scales.len().is_multiple_of(16);
-        if !whole || inputs == 0 || inputs > MOST_INPUTS || scales.is_empty() {
-            return None;
-        }
-        let weights = Panels::pack(&numbers, inputs, scales.len());
-        Some(Linear { before, weights, scales, bias, inputs })
+        Ok(Matrix { weights, inputs: self.inputs, scales: self.scales.clone(), bias: self.bias.clone() })
     }
 }
 

@@ -16,10 +16,8 @@ use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, RmsNorm};
 
 use super::Scope;
-use crate::embed::kernels::PANEL;
-use crate::embed::kernels::epilogues::Then;
-use crate::embed::layers::{Activation, Attention, Before, Linear, Mlp, NormWeights};
-use linear::{LinearRef, Matrix};
+use crate::embed::blocks::{Activation, Before, Block, Linear, Matrix, Mlp, NormWeights};
+use linear::LinearRef;
 
 /// Most nodes of one pattern: a file may chain more than a stack holds.
 const MOST_NODES: usize = 256;
@@ -30,10 +28,13 @@ pub struct Reader<'m> {
     scope: Scope,
 }
 
-/// What adds to the residual stream `from`.
-pub enum Residual {
-    Mlp { from: OutletId, mlp: Mlp, covered: Vec<usize> },
-    Attention { from: OutletId, attention: Attention, covered: Vec<usize> },
+/// Something that was found in the graph.
+pub struct Found<T> {
+    /// What it takes.
+    pub from: OutletId,
+    pub what: T,
+    /// The nodes that are not needed any more, unless something else takes what they give.
+    pub covered: Vec<usize>,
 }
 
 impl<'m> Reader<'m> {
@@ -105,11 +106,8 @@ impl<'m> Reader<'m> {
     }
 
     /// LayerNorm over the last axis, and what it takes.
-    pub fn norm(&self, outlet: OutletId) -> Option<(OutletId, NormWeights, Vec<usize>)> {
+    fn norm(&self, outlet: OutletId) -> Option<Found<NormWeights>> {
         let width = *self.shape(outlet)?.last()?;
-        if !width.is_multiple_of(16) {
-            return None;
-        }
         self.either(outlet, "Add").into_iter().find_map(|[scaled, beta]| {
             let beta = self.vector(beta, width)?;
             self.either(scaled, "Mul").into_iter().find_map(|[normal, gamma]| {
@@ -120,8 +118,9 @@ impl<'m> Reader<'m> {
                 let rank = self.shape(from)?.len();
                 let epsilon = rms.eps.cast_to_scalar::<f32>().ok()?;
                 let covered = vec![outlet.node, scaled.node, normal.node, centred.node];
-                let norm = NormWeights { gamma, beta: beta.clone(), epsilon };
-                (rms.axis + 1 == rank && self.shape(outlet)? == self.shape(from)?).then_some((from, norm, covered))
+                let what = NormWeights { gamma, beta: beta.clone(), epsilon };
+                let alike = rms.axis + 1 == rank && self.shape(outlet)? == self.shape(from)?;
+                alike.then_some(Found { from, what, covered })
             })
         })
     }
@@ -144,7 +143,7 @@ impl<'m> Reader<'m> {
     }
 
     /// A residual stream and what a block adds to it.
-    pub fn residual(&self, outlet: OutletId) -> Option<Residual> {
+    pub fn residual(&self, outlet: OutletId) -> Option<Found<Block>> {
         self.either(outlet, "Add").into_iter().find_map(|[from, change]| {
             let mut covered = vec![outlet.node];
             let last = self.linear(change, &mut covered)?;
@@ -156,7 +155,7 @@ impl<'m> Reader<'m> {
         })
     }
 
-    fn mlp(&self, from: OutletId, last: &LinearRef, mut covered: Vec<usize>) -> Option<Residual> {
+    fn mlp(&self, from: OutletId, last: &LinearRef, mut covered: Vec<usize>) -> Option<Found<Block>> {
         let inside = self.before_reshapes(last.input);
         covered.push(inside.node);
         let hidden = last.inputs;
@@ -168,23 +167,14 @@ impl<'m> Reader<'m> {
         if parts.iter().any(|(layer, _)| layer.input != parts[0].0.input || layer.factors.is_some()) {
             return None;
         }
-        let filled = hidden.next_multiple_of(PANEL);
         let into = parts.iter().map(|(layer, from)| {
             let columns: Vec<usize> = (*from..from + hidden).collect();
             let matrix = layer.matrix().ok()?;
-            let matrix = if columns.len() == layer.outputs { matrix } else { matrix.columns(&columns) };
-            Some(matrix.filled(hidden, filled))
+            Some(if columns.len() == layer.outputs { matrix } else { matrix.columns(&columns) })
         });
         let into = into.collect::<Option<Vec<Matrix>>>()?.into_iter().reduce(Matrix::beside)?;
-        let factors = |factors: &Vec<f32>| {
-            let mut factors = factors.clone();
-            factors.resize(filled, 1.0);
-            Before::Factors(factors)
-        };
-        let before = last.factors.as_ref().map_or(Before::Nothing, factors);
-        let out = last.matrix().ok()?.deepened(filled).pack(before)?;
-        let into = into.pack(Before::Norm(norm))?;
-        Some(Residual::Mlp { from, mlp: Mlp::new(into, activation, out), covered })
+        let what = Mlp { norm, into, activation, factors: last.factors.clone(), out: last.matrix().ok()? };
+        Some(Found { from, what: Block::Mlp(what), covered })
     }
 
     /// The layer whose columns, `width` of them and from which on, a value is.
@@ -214,26 +204,33 @@ impl<'m> Reader<'m> {
         if layer.factors.is_some() {
             return None;
         }
-        let (taken, norm, nodes) = self.norm(layer.input)?;
+        let Found { from: taken, what: norm, covered: nodes } = self.norm(layer.input)?;
         covered.extend(nodes);
         (taken == from && norm.gamma.len() == layer.inputs).then_some(norm)
     }
 
     /// A linear layer on its own, with the LayerNorm before it and the GELU after it.
-    pub fn linear_alone(&self, outlet: OutletId) -> Option<(OutletId, Linear, Then, Vec<usize>)> {
+    pub fn linear_alone(&self, outlet: OutletId) -> Option<Found<Block>> {
         let mut covered = vec![outlet.node];
-        let (layer, then) = match self.inputs_of(outlet, "GeluExact") {
-            Some(&[inside]) => (self.linear(inside, &mut covered)?, Then::Gelu),
-            _ => (self.linear(outlet, &mut covered)?, Then::Store),
+        let (layer, gelu) = match self.inputs_of(outlet, "GeluExact") {
+            Some(&[inside]) => (self.linear(inside, &mut covered)?, true),
+            _ => (self.linear(outlet, &mut covered)?, false),
         };
-        let norm =
-            self.norm(layer.input).filter(|(_, norm, _)| layer.factors.is_none() && norm.gamma.len() == layer.inputs);
-        match norm {
-            Some((from, norm, nodes)) => {
+        let norm = self.norm(layer.input);
+        let norm = norm.filter(|found| layer.factors.is_none() && found.what.gamma.len() == layer.inputs);
+        let (from, before) = match norm {
+            Some(Found { from, what, covered: nodes }) => {
                 covered.extend(nodes);
-                Some((from, layer.build(Before::Norm(norm))?, then, covered))
+                (from, Before::Norm(what))
             }
-            None => Some((layer.input, layer.build(layer.before())?, then, covered)),
-        }
+            None => (layer.input, layer.factors.clone().map_or(Before::Nothing, Before::Factors)),
+        };
+        Some(Found { from, what: Block::Linear(Linear { before, matrix: layer.matrix().ok()?, gelu }), covered })
+    }
+
+    /// LayerNorm on its own.
+    pub fn norm_alone(&self, outlet: OutletId) -> Option<Found<Block>> {
+        let Found { from, what, covered } = self.norm(outlet)?;
+        Some(Found { from, what: Block::Norm(what), covered })
     }
 }
