@@ -16,7 +16,7 @@
 # make bench-sockets what a storm of clients does to those who only read: SOCKETS="--seconds 10 --rounds 1"
 # make eval          how true masks are with every preset: MODEL, OUTPUT of a bare ONNX file, DAVIS, EVAL=--plot jf.svg and more
 # make robustness    what the default preset loses where videos are made worse: MODEL, OUTPUT, DAVIS, EVAL=--sequences=boat,bus and more
-# make build         the program, target/release/tagalong: FEATURES=gstreamer for that and what follows
+# make build         the program, target/release/tagalong: FEATURES="wgpu gstreamer" for these and what follows
 # make deb           its Debian package, target/debian/tagalong_VERSION_ARCHITECTURE.deb
 # make deb-arm64     the same for 64-bit ARM, target/aarch64-unknown-linux-gnu/debian/tagalong_VERSION_arm64.deb
 # make install       the program, its service and its manual: PREFIX=/usr/local, DESTDIR for packagers
@@ -59,17 +59,22 @@ test:
 	$(MAKE) --no-print-directory run-tests
 	$(MAKE) --no-print-directory check-docs
 
+# With graphics processors, of which scripts/setup.sh has one installed that is a program.
+TESTED_FEATURES := --features wgpu
+run-tests: export TAGALONG_GPU_TESTS = required
+
 check-code:
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --all-targets $(TESTED_FEATURES) -- --deny warnings
 	cargo clippy --locked --no-default-features -- --deny warnings
 
 run-tests:
-	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked; else cargo test --locked --all-targets; fi
-	cargo test --locked --doc
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked $(TESTED_FEATURES); \
+		else cargo test --locked --all-targets $(TESTED_FEATURES); fi
+	cargo test --locked --doc $(TESTED_FEATURES)
 
 check-docs:
-	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps $(TESTED_FEATURES)
 
 # Without dot products (Cortex-A57, the first Jetson Nano's), with them (A76, near to Orin's A78AE), and with matrix products.
 ARM := aarch64-unknown-linux-gnu
@@ -113,15 +118,15 @@ test-vm:
 
 test-camera:
 	scripts/setup.sh camera
-	cargo build --locked
-	capture_test=$$(cargo test --locked --no-run --message-format json --test camera_capture | \
+	cargo build --locked $(TESTED_FEATURES)
+	capture_test=$$(cargo test --locked --no-run $(TESTED_FEATURES) --message-format json --test camera_capture | \
 		sed -n 's/.*"executable":"\([^"]*camera_capture[^"]*\)".*/\1/p') && [ -n "$$capture_test" ] && \
 	VM_TIMEOUT=$${VM_TIMEOUT:-900} $(VMRUN) tests/vm/camera.sh $(TESTED) "$$capture_test"
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) tests/vm/faults.sh $(TESTED) $$(tests/vm/loopback.sh target/v4l2loopback)
 
 test-service:
 	scripts/setup.sh camera
-	cargo build --locked
+	cargo build --locked $(TESTED_FEATURES)
 	$(MAKE) --no-print-directory generate PROGRAM=$(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/service.sh $(TESTED)
 	VM_TIMEOUT=$${VM_TIMEOUT:-600} $(VMRUN) --systemd tests/vm/sandbox.sh

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs};
 
-use tagalong::embed::{Backend, BareModel, LoadError, Runtime, TractBackbone, load_bare};
+use tagalong::embed::{Backend, BareModel, Execution, LoadError, TractBackbone, load_bare};
 use tagalong::types::InputTensor;
 
 /// Side of a patch of DINOv2 in pixels.
@@ -93,8 +93,8 @@ fn load(engine: Engine, onnx: &Path, size: [usize; 2], threads: usize) -> Result
         input_sizes: vec![size],
     };
     match engine {
-        Engine::Tagalong => load_bare(&model, Runtime { threads, backend: Backend::Int8, reuse: None }),
-        Engine::Tract => load_bare(&model, Runtime { threads, backend: Backend::Reference, reuse: None }),
+        Engine::Tagalong => load_bare(&model, Execution { threads, backend: Backend::Int8, ..Execution::default() }),
+        Engine::Tract => load_bare(&model, Execution { threads, backend: Backend::Reference, ..Execution::default() }),
     }
 }
 

@@ -22,7 +22,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
 use tagalong::config::Config;
-use tagalong::embed::{Backend, BareModel, Embedder, Runtime, load_bare};
+use tagalong::embed::{Backend, BareModel, Embedder, Execution, load_bare};
 use tagalong::track::Session;
 use tagalong::types::{FrameMeta, PatchGrid, PixelBuf, PixelFormat, Seed, Timestamp, TrackId};
 
@@ -55,8 +55,8 @@ fn embedder(onnx: &Path, backend: Backend) -> Embedder {
         std: [0.5; 3],
         input_sizes: vec![[GRID.input_height(), GRID.input_width()]],
     };
-    let backbone =
-        load_bare(&model, Runtime { threads: 1, backend, reuse: None }).expect("the model that was made loads");
+    let backbone = load_bare(&model, Execution { threads: 1, backend, ..Execution::default() })
+        .expect("the model that was made loads");
     Embedder::new(Box::new(backbone), GRID)
 }
 

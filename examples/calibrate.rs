@@ -11,7 +11,7 @@ use std::path::Path;
 
 use tagalong::capture::synthetic::{Scene, SceneFrame, SceneOptions};
 use tagalong::config::Config;
-use tagalong::embed::{self, Backbone, BareModel, Embedder, Runtime};
+use tagalong::embed::{self, Backbone, BareModel, Embedder, Execution};
 use tagalong::eval::Davis;
 use tagalong::track::{Evidence, Session, TagError};
 use tagalong::types::{Features, FrameMeta, Mask, PixelBuf, PixelFormat, Seed, Timestamp, TrackId};
@@ -145,7 +145,7 @@ fn follow_scenes(scenes: u64) -> Result<Vec<Sample>, Failure> {
 fn follow_videos(davis: &str, onnx: &str, output: &str) -> Result<Vec<Sample>, Failure> {
     let [mean, std] = [[0.5; 3]; 2];
     let model = BareModel { onnx: onnx.into(), output: output.into(), patch: 16, mean, std, input_sizes: vec![] };
-    let mut follower = Follower::new(Box::new(embed::load_bare(&model, Runtime::default())?));
+    let mut follower = Follower::new(Box::new(embed::load_bare(&model, Execution::default())?));
     let davis = Davis::open(Path::new(davis), None)?;
     let mut samples = Vec::new();
     for (index, film) in davis.names().iter().enumerate() {

@@ -32,6 +32,8 @@ has_libclang() {
 has_header() { echo "#include <$1>" | cc -E -; }
 # The virtual machine's initial RAM disk holds nothing that it could link to.
 has_static_busybox() { has busybox && ! ldd "$(command -v busybox)"; }
+# A driver for Vulkan that needs no graphics processor.
+has_lavapipe() { compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' && ldconfig -p | grep -q libvulkan.so.1; }
 has_element() { gst-inspect-1.0 --exists "$1"; }
 # The bindings are of Debian's own Python.
 has_binding() { /usr/bin/python3 -c "import gi; gi.require_version('$1', '1.0')"; }
@@ -51,6 +53,7 @@ look() {
     if [ "$purpose" = test ]; then
         want python3 has python3           # The Python client is tested.
         want systemd has systemd-analyze   # So are the units.
+        want mesa-vulkan-drivers has_lavapipe
     fi
     if [ "$purpose" = bench ] || needs_reference; then
         want python3 has python3 # The engines that this one is compared with come from PyPI.

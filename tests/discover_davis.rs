@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use tagalong::discover::{Proposal, moving, salient};
-use tagalong::embed::{Backbone, BareModel, Embedder, Runtime, load_bare};
+use tagalong::embed::{Backbone, BareModel, Embedder, Execution, load_bare};
 use tagalong::eval::Davis;
 use tagalong::types::{Features, Mask};
 
@@ -54,7 +54,7 @@ fn objects_are_found_on_real_video() {
     }
     let [mean, std] = [[0.5; 3]; 2];
     let model = BareModel { onnx, output: "x6".into(), patch: 16, mean, std, input_sizes: vec![] };
-    let backbone = load_bare(&model, Runtime::REFERENCE).unwrap();
+    let backbone = load_bare(&model, Execution::REFERENCE).unwrap();
     let grid = backbone.spec().grids[0];
     let mut embedder = Embedder::new(Box::new(backbone), grid);
     let davis = Davis::open(&davis, None).unwrap();

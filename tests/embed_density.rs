@@ -141,7 +141,6 @@ fn a_reload_changes_the_density_of_a_running_daemon() {
         dim: 4,
         mean: [0.0; 3],
         std: [1.0; 3],
-        kernel: None,
         probe_cosine: 1.0,
     };
     let rows = Arc::new(AtomicUsize::new(0));

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use tagalong::embed::{
-    Backbone, BackboneSpec, BareModel, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
-    Preprocessor, Runtime, TractBackbone, load,
+    Backbone, BackboneSpec, BareModel, Execution, LoadError, Manifest, ModelConfig, OnnxFile, OutputLayout, Precision,
+    Preprocessor, TractBackbone, load,
 };
 use tagalong::model::bundled;
 use tagalong::model::describe::{Description, describe};
@@ -194,7 +194,6 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         dim: 0,
         mean: [0.5; 3],
         std: [0.5; 3],
-        kernel: None,
         probe_cosine: 1.0,
     };
     let layout = OutputLayout {
@@ -207,7 +206,7 @@ fn backbone(onnx: &[u8], grids: &[PatchGrid], prefix: Option<usize>, dropped: &[
         OnnxFile::decode(onnx, None).unwrap(),
         spec,
         layout,
-        Runtime { threads: 1, ..Runtime::REFERENCE },
+        Execution { threads: 1, ..Execution::REFERENCE },
     )
     .unwrap()
 }
@@ -306,7 +305,7 @@ fn a_layout_that_does_not_fit_is_refused_with_the_shapes() {
             OnnxFile::decode(&onnx, None).unwrap(),
             spec,
             layout,
-            Runtime { threads: 1, ..Runtime::REFERENCE },
+            Execution { threads: 1, ..Execution::REFERENCE },
         )
         .err()
         .expect("it is refused")

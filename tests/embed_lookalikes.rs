@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use prost::Message;
-use tagalong::embed::{Backend, BareModel, Runtime, load_bare};
+use tagalong::embed::{Backend, BareModel, Execution, load_bare};
 use tagalong::model::import::{Import, import};
 use tagalong::model::vit::{Hints, Kind};
 use tagalong::types::InputTensor;
@@ -194,7 +194,7 @@ fn tokens(onnx: &Path, backend: Backend) -> (Array2<f32>, usize) {
         std: [1.0; 3],
         input_sizes: vec![SIZE],
     };
-    let mut backbone = load_bare(&model, Runtime { threads: 1, backend, reuse: None }).unwrap();
+    let mut backbone = load_bare(&model, Execution { threads: 1, backend, ..Execution::default() }).unwrap();
     (backbone.tokens(&picture()).unwrap(), backbone.rewritten().attentions)
 }
 

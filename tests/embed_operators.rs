@@ -1,85 +1,17 @@
 //! Our operators in place of tract's: they are found in the graphs of every family, and compute the same to what 8-bit
 //! integers lose, on every kernel that this processor has.
 
-use std::path::{Path, PathBuf};
+mod embed_support;
+
+use std::path::Path;
 use std::process::Command;
 
-use ndarray::Array2;
-use tagalong::embed::{Backend, BareModel, Rewritten, Runtime, load_bare};
-use tagalong::model::import::{Import, import};
-use tagalong::model::vit::{Hints, Kind};
-use tagalong::types::InputTensor;
+use embed_support::{CASES, DEPTH, cosines, imported, tokens};
+use tagalong::embed::{Backend, Execution, Rewritten};
+use tagalong::model::vit::Kind;
 
-/// Blocks of the fixtures' networks.
-const DEPTH: usize = 3;
-
-struct Case {
-    checkpoint: &'static str,
-    patch: usize,
-}
-
-const CASES: [Case; 7] = [
-    Case { checkpoint: "vit-timm.safetensors", patch: 16 },
-    Case { checkpoint: "dino.pth", patch: 8 },
-    Case { checkpoint: "ibot.pth", patch: 16 },
-    Case { checkpoint: "dinov2-reg.pth", patch: 14 },
-    Case { checkpoint: "dinov2-swiglu.pth", patch: 14 },
-    Case { checkpoint: "mae.pth", patch: 16 },
-    Case { checkpoint: "scale-mae.pth", patch: 16 },
-];
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name)
-}
-
-/// A model in floats of a checkpoint: its manifest, and the graph beside it.
-fn imported(case: &Case, sizes: &[[usize; 2]], kind: Kind, folder: &Path) -> (PathBuf, PathBuf) {
-    let hints = Hints { heads: Some(2), ..Hints::default() };
-    let input_sizes = sizes.to_vec();
-    let wanted =
-        Import { hints, input_sizes, layer: Some(DEPTH), kind: Some(kind), name: "small".into(), ..Import::default() };
-    let manifest = import(&fixture(case.checkpoint), &wanted, folder).unwrap().manifest;
-    let onnx = manifest.with_extension("onnx");
-    (manifest, onnx)
-}
-
-/// A picture with structure, of 3 x height x width floats around zero.
-fn picture([height, width]: [usize; 2]) -> InputTensor {
-    let mut state = 1u64;
-    let mut noise = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    let pixel =
-        |i: usize, noise: f32| ((i % width) as f32 / 9.0).sin() + ((i / width) as f32 / 7.0).cos() + 0.2 * noise;
-    let data = (0..3 * height * width).map(|i| pixel(i, noise())).collect();
-    InputTensor { width, height, data }
-}
-
-/// What a graph makes of a picture, and which of its operators are ours.
-fn tokens(onnx: &Path, patch: usize, size: [usize; 2], runtime: Runtime) -> (Array2<f32>, Rewritten) {
-    let model = BareModel {
-        onnx: onnx.to_owned(),
-        output: "last_hidden_state".into(),
-        patch,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-        input_sizes: vec![size],
-    };
-    let mut backbone = load_bare(&model, runtime).unwrap();
-    (backbone.tokens(&picture(size)).unwrap(), backbone.rewritten())
-}
-
-/// Mean and least cosine of rows.
-fn cosines(a: &Array2<f32>, b: &Array2<f32>) -> (f32, f32) {
-    let cosine =
-        |(a, b): (ndarray::ArrayView1<f32>, ndarray::ArrayView1<f32>)| a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt();
-    let all: Vec<f32> = a.rows().into_iter().zip(b.rows()).map(cosine).collect();
-    (all.iter().sum::<f32>() / all.len() as f32, all.iter().copied().fold(1.0, f32::min))
-}
-
-fn ours(threads: usize) -> Runtime {
-    Runtime { threads, backend: Backend::Int8, reuse: None }
+fn ours(threads: usize) -> Execution {
+    Execution { threads, backend: Backend::Int8, ..Execution::default() }
 }
 
 #[test]
@@ -89,7 +21,7 @@ fn blocks_of_every_family_are_found_and_computed() {
         let sizes = [[case.patch * 6, case.patch * 9], [case.patch * 13, case.patch * 5]];
         let (_, onnx) = imported(case, &sizes, Kind::Tokens, folder.path());
         for size in sizes {
-            let (expected, none) = tokens(&onnx, case.patch, size, Runtime::REFERENCE);
+            let (expected, none) = tokens(&onnx, case.patch, size, Execution::REFERENCE);
             let (got, rewritten) = tokens(&onnx, case.patch, size, ours(1));
             assert_eq!(none, Rewritten::default());
             let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };
@@ -106,7 +38,7 @@ fn a_layer_on_its_own_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let size = [16 * 6, 16 * 9];
     let (_, onnx) = imported(&CASES[0], &[size], Kind::Keys, folder.path());
-    let (expected, _) = tokens(&onnx, 16, size, Runtime::REFERENCE);
+    let (expected, _) = tokens(&onnx, 16, size, Execution::REFERENCE);
     let (got, rewritten) = tokens(&onnx, 16, size, ours(1));
     let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH - 1, mlps: DEPTH - 1, linears: 1 };
     assert_eq!(rewritten, whole);
@@ -130,7 +62,7 @@ fn threads_change_nothing() {
 #[test]
 fn what_is_not_recognised_is_left_alone() {
     let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/bundled.onnx");
-    let (expected, _) = tokens(&onnx, 16, [240, 320], Runtime { threads: 1, ..Runtime::REFERENCE });
+    let (expected, _) = tokens(&onnx, 16, [240, 320], Execution { threads: 1, ..Execution::REFERENCE });
     let (got, rewritten) = tokens(&onnx, 16, [240, 320], ours(1));
     assert_eq!(rewritten, Rewritten::default());
     assert_eq!(got, expected);
@@ -156,7 +88,7 @@ fn every_kernel_proves_a_quantized_model() {
         .unwrap();
     assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
     let quantized = manifest.with_file_name("int8.toml");
-    let auto = Runtime { threads: 1, ..Runtime::default() };
+    let auto = Execution { threads: 1, ..Execution::default() };
     let (_, rewritten) = tokens(&quantized.with_extension("onnx"), 14, [14 * 6, 14 * 9], auto);
     let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };
     assert_eq!(rewritten, whole);
@@ -188,8 +120,8 @@ fn products_that_others_quantized_are_found() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/quantize_dynamic.py");
     let made = Command::new(python).arg(script).arg(&onnx).arg(&plain).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let (expected, _) = tokens(&onnx, 14, size, Runtime::REFERENCE);
-    let (got, rewritten) = tokens(&plain, 14, size, Runtime { threads: 1, ..Runtime::default() });
+    let (expected, _) = tokens(&onnx, 14, size, Execution::REFERENCE);
+    let (got, rewritten) = tokens(&plain, 14, size, Execution { threads: 1, ..Execution::default() });
     assert_eq!((rewritten.attentions, rewritten.mlps), (DEPTH, DEPTH));
     let (mean, least) = cosines(&got, &expected);
     assert!(mean > 0.998 && least > 0.99, "{mean} {least}");

@@ -147,7 +147,7 @@ fn each_backend_has_its_own() {
     for backend in [Backend::Auto, Backend::Reference] {
         let config = ModelConfig { backend, ..config.clone() };
         let model = load_kept(&config, &packed).unwrap();
-        assert_eq!(model.spec().kernel, None);
+        assert_eq!(model.running().kernel, None);
         assert_ne!(features(model, 0), rounded);
         assert_eq!(packed_files(&packed).len(), 1);
     }

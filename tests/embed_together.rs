@@ -154,7 +154,6 @@ fn two_cameras(together: bool, reuse: f32) -> (Vec<usize>, [usize; 2]) {
         dim: 4,
         mean: [0.0; 3],
         std: [1.0; 3],
-        kernel: None,
         probe_cosine: 1.0,
     };
     let ((counts, counted), (sender, reports)) = (unbounded(), unbounded());

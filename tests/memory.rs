@@ -77,7 +77,6 @@ fn memory_is_flat_over_ten_thousand_frames() {
         dim: 4,
         mean: [0.0; 3],
         std: [1.0; 3],
-        kernel: None,
         probe_cosine: 1.0,
     };
     let prepared = Prepared::new(config, None, Box::new(Means(spec)), grid, State::ephemeral(), Heart::default);

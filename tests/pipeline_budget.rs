@@ -103,7 +103,6 @@ impl Running {
             dim: 4,
             mean: [0.0; 3],
             std: [1.0; 3],
-            kernel: None,
             probe_cosine: 1.0,
         };
         let patch_us = Arc::new(AtomicU64::new(10));

@@ -94,7 +94,6 @@ fn frames_that_cannot_be_embedded_are_told_as_a_loss_and_counted() {
         dim: 4,
         mean: [0.0; 3],
         std: [1.0; 3],
-        kernel: None,
         probe_cosine: 1.0,
     };
     let (fails, limit) = (Arc::new(AtomicBool::new(false)), Duration::from_secs(4));

@@ -90,7 +90,6 @@ fn objects_are_looked_at_closely_and_what_lies_elsewhere_can_be_tagged() {
         dim: 4,
         mean: [0.0; 3],
         std: [1.0; 3],
-        kernel: None,
         probe_cosine: 1.0,
     };
     let red = Arc::new(AtomicUsize::new(0));

@@ -48,7 +48,7 @@ impl Bare {
                 std: self.std.unwrap_or([0.5; 3]),
                 input_sizes: self.input_size.into_iter().collect(),
             };
-            return Ok(ModelChoice::Onnx { model, runtime: config.runtime() });
+            return Ok(ModelChoice::Onnx { model, execution: config.execution() });
         }
         let described = [self.output.is_some(), self.patch.is_some(), self.mean.is_some(), self.std.is_some()];
         if described.contains(&true) || self.input_size.is_some() {

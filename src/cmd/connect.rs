@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::exit::{Kind, failure};
 use super::follow::{EmbedFrame, ModelChoice};
-use crate::embed::{self, Embedder, LoadError};
+use crate::embed::{self, Embedder, LoadError, Running, Runtime};
 use crate::types::{Features, Frame, PatchGrid};
 
 /// Loads a model, held to its probe where it has one.
@@ -14,23 +14,30 @@ use crate::types::{Features, Frame, PatchGrid};
 pub fn model(choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
     let backbone = match choice {
         ModelChoice::Manifest(config) => embed::load(config),
-        ModelChoice::Onnx { model, runtime } => embed::load_bare(model, *runtime).map(|model| Box::new(model) as _),
+        ModelChoice::Onnx { model, execution } => embed::load_bare(model, *execution).map(|model| Box::new(model) as _),
     };
     let backbone = backbone.map_err(refused)?;
-    let spec = backbone.spec();
+    let (spec, running) = (backbone.spec(), backbone.running());
     let grid = spec.grids[0];
     let description = format!(
         "model {} ({}), {}x{} patches of {} pixels, {} dimensions, probe cosine {:.4}, computed by {}",
-        spec.name,
-        spec.family,
-        grid.rows,
-        grid.cols,
-        grid.patch,
-        spec.dim,
-        spec.probe_cosine,
-        spec.kernel.as_deref().unwrap_or("tract"),
+        spec.name, spec.family, grid.rows, grid.cols, grid.patch, spec.dim, spec.probe_cosine, running,
     );
     Ok(Box::new(Model { embedder: Embedder::new(backbone, grid), size: grid, description }))
+}
+
+/// As [`model`], by the processor that was asked for or by none.
+///
+/// # Errors
+/// As [`model`], and when another computes.
+pub fn model_by(runtime: Runtime, choice: &ModelChoice) -> anyhow::Result<Box<dyn EmbedFrame>> {
+    let model = model(choice)?;
+    match model.running() {
+        Running { instead: Some(why), .. } if runtime == Runtime::Wgpu => {
+            Err(failure(Kind::Unavailable, format!("no graphics processor computes it: {why}")))
+        }
+        _ => Ok(model),
+    }
 }
 
 /// A model's refusal as a failure of the command.
@@ -53,6 +60,10 @@ struct Model {
 impl EmbedFrame for Model {
     fn describe(&self) -> String {
         self.description.clone()
+    }
+
+    fn running(&self) -> Running {
+        self.embedder.running()
     }
 
     fn grid(&self) -> PatchGrid {

@@ -1,12 +1,13 @@
 use super::out;
 use crate::capture::devices::{DeviceFormat, DeviceSize, SizeRange};
 use crate::capture::{DeviceInfo, devices};
+use crate::embed::{Adapter, adapters};
 
-/// List the cameras, and what each can deliver.
+/// List the cameras and what each can deliver, and the graphics processors.
 ///
 /// For each camera: the path to give as `device` in the configuration, names of it that survive a restart and
 /// another socket, and its pixel formats with their sizes and rates. Formats that tagalong cannot read stand last;
-/// `--json` tells their sizes too.
+/// `--json` tells their sizes too. For each graphics processor: what it computes in, and whether it would run the model.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -26,19 +27,48 @@ EXAMPLES
 #[derive(serde::Serialize)]
 struct Listing {
     devices: Vec<DeviceInfo>,
+    /// Those that a Vulkan driver serves, the one that is taken first.
+    graphics: Vec<Adapter>,
 }
 
 impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         let devices = devices();
+        // A program without them lists none.
+        let graphics = adapters().unwrap_or_default();
         if self.json {
-            return out::json(&Listing { devices });
+            return out::json(&Listing { devices, graphics });
         }
+        let mut parts: Vec<String> = devices.iter().map(render).collect();
         if devices.is_empty() {
-            return out::line("no camera is connected");
+            parts.push("no camera is connected\n".into());
         }
-        out::print(&devices.iter().map(render).collect::<Vec<_>>().join("\n"))
+        parts.extend(graphics.iter().enumerate().map(|(at, adapter)| render_graphics(adapter, at == 0)));
+        out::print(&parts.join("\n"))
     }
+}
+
+/// `taken` is that which would run the model.
+fn render_graphics(adapter: &Adapter, taken: bool) -> String {
+    let Adapter { name, kind, driver, f16, subgroups, largest_buffer, unfit } = adapter;
+    let mut text = format!("graphics processor  {} ({kind}, {})\n", out::harmless(name), out::harmless(driver));
+    let has = |what: &str, there: bool| if there { what.to_owned() } else { format!("no {what}") };
+    text.push_str(&format!(
+        "  {}, {}, buffers of up to {} MiB\n",
+        has("floats of 16 bits", *f16),
+        has("subgroups", *subgroups),
+        largest_buffer >> 20
+    ));
+    text.push_str(&match unfit {
+        Some(unfit) => format!("  cannot run the model: {}\n", out::harmless(unfit)),
+        None if !taken => "  not taken: the first is\n".into(),
+        None if adapter.is_software() => {
+            "  runs vision transformers with `runtime = \"wgpu\"` alone: it is a program on the CPU, and slower\n"
+                .into()
+        }
+        None => format!("  runs vision transformers, in {}\n", if *f16 { "f16" } else { "f32" }),
+    });
+    text
 }
 
 fn render(device: &DeviceInfo) -> String {
@@ -90,6 +120,30 @@ fn render_size(size: &DeviceSize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_graphics_processor_is_told_with_what_it_would_do() {
+        let orin = Adapter {
+            name: "Orin".into(),
+            kind: "integrated",
+            driver: "NVIDIA 540.4.0".into(),
+            f16: true,
+            subgroups: false,
+            largest_buffer: 128 << 20,
+            unfit: None,
+        };
+        let expected = "\
+graphics processor  Orin (integrated, NVIDIA 540.4.0)
+  floats of 16 bits, no subgroups, buffers of up to 128 MiB
+  runs vision transformers, in f16
+";
+        assert_eq!(render_graphics(&orin, true), expected);
+        assert!(render_graphics(&orin, false).contains("not taken"));
+        let program = Adapter { kind: "software", ..orin.clone() };
+        assert!(render_graphics(&program, true).contains("`runtime = \"wgpu\"` alone"));
+        let unfit = Adapter { unfit: Some("it is old".into()), ..orin };
+        assert!(render_graphics(&unfit, true).contains("cannot run the model: it is old"));
+    }
 
     #[test]
     fn a_camera_is_told_with_all_it_offers() {

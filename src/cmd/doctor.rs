@@ -6,12 +6,13 @@ use super::out;
 use crate::config::Config;
 
 mod cameras;
+mod graphics;
 mod machine;
 mod state;
 
 /// Find out why it does not work.
 ///
-/// Looks at everything that the daemon needs: its configuration, its model, each camera, the state directory and its disk, the
+/// Looks at everything that the daemon needs: its configuration, its model, the graphics processor, each camera, the state directory and its disk, the
 /// sockets, the clock, the processor and the memory. What keeps it from working is a `fault`, what may trouble it a `warning`, and
 /// each says what to do. A camera that no daemon holds is opened for one frame; pipes are not read, and no command of the
 /// configuration is run. Run it as the user that the daemon runs as, or as root.
@@ -106,6 +107,7 @@ fn examine(file: Option<&Path>) -> Vec<Finding> {
     let (mut findings, config) = configuration(file);
     let (model, found) = machine::model(&config.model);
     findings.push(found);
+    findings.extend(graphics::graphics(&config.model));
     let (status, found) = state::daemon(&config.serve);
     findings.extend(found);
     findings.extend(config.camera.iter().map(|camera| cameras::camera(camera, status.as_ref())));

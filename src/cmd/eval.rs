@@ -10,7 +10,7 @@ use super::follow::{ModelChoice, SessionTracker};
 use super::values::preset;
 use super::{connect, out};
 use crate::config::Config;
-use crate::embed::{Backend, ModelConfig};
+use crate::embed::{Backend, GpuFloats, ModelConfig, Runtime};
 use crate::eval::run::evaluate;
 use crate::eval::{Comparison, Corruption, Davis, Report, Robustness};
 use crate::propagate::PropagateConfig;
@@ -68,7 +68,13 @@ pub struct Args {
     /// Threads of the model; 0 for one a core
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
     threads: u64,
-    /// Who computes the network: auto, int8 or reference
+    /// The processor that computes the network: auto, cpu, or wgpu for a graphics processor
+    #[arg(long, default_value = "auto", value_name = "RUNTIME", value_parser = str::parse::<Runtime>)]
+    runtime: Runtime,
+    /// What a graphics processor computes in: auto, f32 or f16
+    #[arg(long, default_value = "auto", value_name = "FLOATS", value_parser = str::parse::<GpuFloats>)]
+    gpu_floats: GpuFloats,
+    /// Whose operators compute it on the CPU: auto, int8 or reference
     #[arg(long, default_value = "auto", value_name = "BACKEND", value_parser = str::parse::<Backend>)]
     backend: Backend,
     /// Compute patches anew only where they changed by more than this share of full brightness; 0 for all of every frame
@@ -141,7 +147,7 @@ impl Args {
         // The evaluation asks for masks to the last frame: no object is given up.
         (track.recover, track.remove_after_s) = (self.recover, 0.0);
         let davis = Davis::open(&self.davis, None)?;
-        let mut model = connect::model(&choice)?;
+        let mut model = connect::model_by(self.runtime, &choice)?;
         // What one of them cannot have is told before hours go into the others.
         for (name, rule) in &rules {
             model.change_density(rule.density).map_err(|error| error.context(format!("preset {name}")))?;
@@ -196,9 +202,19 @@ impl Args {
     }
 
     fn model_choice(&self, defaults: &ModelConfig) -> anyhow::Result<ModelChoice> {
-        let (manifest, threads, backend) = (self.model.clone(), self.threads as usize, self.backend);
+        let (manifest, threads) = (self.model.clone(), self.threads as usize);
+        let (runtime, gpu_floats, backend) = (self.runtime, self.gpu_floats, self.backend);
         let (reuse, refresh_frames) = (self.reuse, self.refresh_frames as usize);
-        self.bare.choose(ModelConfig { manifest, threads, backend, reuse, refresh_frames, ..defaults.clone() })
+        self.bare.choose(ModelConfig {
+            manifest,
+            threads,
+            runtime,
+            gpu_floats,
+            backend,
+            reuse,
+            refresh_frames,
+            ..defaults.clone()
+        })
     }
 }
 
@@ -225,7 +241,7 @@ fn with_progress(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::{BareModel, Runtime};
+    use crate::embed::{BareModel, Execution};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -245,7 +261,7 @@ mod tests {
         let onnx = |patch, mean, std| {
             let (onnx, output) = ("v.onnx".into(), "x6".into());
             let model = BareModel { onnx, output, patch, mean, std, input_sizes: Vec::new() };
-            ModelChoice::Onnx { model, runtime: Runtime::default() }
+            ModelChoice::Onnx { model, execution: Execution { runtime: Runtime::Auto, ..Execution::default() } }
         };
         assert_eq!(choice("--model v.onnx --output x6"), Ok(onnx(16, [0.5; 3], [0.5; 3])));
         let given = choice("--model v.onnx --output x6 --patch 8 --mean 0.1,0.2,0.3 --std 1,2,3");

@@ -22,7 +22,7 @@ pub enum Kind {
     Data = 65,
     /// A file that was named is not there or cannot be read.
     NoInput = 66,
-    /// No daemon is running.
+    /// No daemon is running, or no processor that was asked for can be used.
     Unavailable = 69,
     /// A mistake in this program.
     Internal = 70,

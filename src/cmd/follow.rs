@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::embed::{BareModel, ModelConfig, Runtime};
+use crate::embed::{BareModel, Execution, ModelConfig, Running};
 use crate::eval::run::TrackerError;
 use crate::eval::{StageTimes, Tracked, VideoTracker};
 use crate::propagate::PropagateConfig;
@@ -18,7 +18,7 @@ pub enum ModelChoice {
     /// A manifest's path, or `bundled`, with what a configuration says of it.
     Manifest(ModelConfig),
     /// A graph without a manifest.
-    Onnx { model: BareModel, runtime: Runtime },
+    Onnx { model: BareModel, execution: Execution },
 }
 
 /// Frames to embeddings: preprocessing and a backbone.
@@ -34,6 +34,11 @@ pub trait EmbedFrame {
     /// # Errors
     /// When the model cannot be run so.
     fn change_density(&mut self, density: f32) -> anyhow::Result<()>;
+
+    /// Who computes.
+    fn running(&self) -> Running {
+        Running::default()
+    }
 
     /// Operations of the backbone for a frame that is computed whole, where they are known.
     fn operations(&self) -> Option<u64> {

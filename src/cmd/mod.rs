@@ -16,6 +16,7 @@ pub mod exit;
 mod follow;
 mod gallery;
 mod generate;
+mod gpu_trial;
 mod list;
 mod model;
 mod out;
@@ -92,6 +93,7 @@ enum Command {
     Replay(replay::Args),
     Model(model::Args),
     Generate(generate::Args),
+    GpuTrial(gpu_trial::Args),
 }
 
 impl Cli {
@@ -123,6 +125,7 @@ impl Cli {
             Command::Replay(args) => args.run(),
             Command::Model(args) => args.run(),
             Command::Generate(args) => args.run(),
+            Command::GpuTrial(args) => args.run(),
         }
     }
 }

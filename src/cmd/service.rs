@@ -8,6 +8,7 @@ use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
 
 use super::exit::{Kind, failure};
+use super::gpu_trial;
 use crate::capture::{CameraConfig, SourceKind};
 use crate::config::Config;
 use crate::embed;
@@ -42,12 +43,18 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let requests = shutdown::requests().context("signals cannot be received")?;
     let serve = config.serve.clone();
     let access = Access::of(&serve)?;
-    let sandbox =
-        sandbox::enter(config.sandbox, &needs(&config, file, &activated)?).map_err(|e| failure(Kind::Config, e))?;
+    // Before the sandbox: a driver may fail in ways that only a process survives, and only what is used is to be reached.
+    let gpu = gpu_trial::is_wanted(&config).then(|| gpu_trial::run(&config));
+    let needs = needs(&config, file, &activated, gpu == Some(Ok(())))?;
+    let sandbox = sandbox::enter(config.sandbox, &needs).map_err(|e| failure(Kind::Config, e))?;
     tell(&sandbox);
     // A model that is refused stays refused: the service manager is told not to start the daemon over and over.
-    let packed = config.state_dir.join("packed");
-    let mut backbone = embed::load_kept(&config.model, &packed).map_err(|error| failure(Kind::Config, error))?;
+    let packed = packed(&config);
+    let loaded = match &gpu {
+        Some(Err(why)) => embed::load_on_cpu(&config.model, &packed, why),
+        _ => embed::load_kept(&config.model, &packed),
+    };
+    let mut backbone = loaded.map_err(|error| failure(Kind::Config, error))?;
     give_back_memory();
     let grid = backbone.spec().grids[0];
     backbone
@@ -63,7 +70,7 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
         grid.rows,
         grid.cols,
         backbone.spec().probe_cosine,
-        backbone.spec().kernel.as_deref().unwrap_or("tract"),
+        backbone.running(),
     );
     let mut watchdog = notify::watchdog_limit().map(|limit| Watchdog::new(limit, Instant::now()));
     let hearts = || watchdog.as_mut().map(Watchdog::add_heart).unwrap_or_default();
@@ -112,25 +119,17 @@ pub fn run(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
 }
 
 /// What of the system the daemon goes on to use. Makes the folders that it will write to, while it still may.
-fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow::Result<Needs> {
-    let programs = config.camera.iter().any(CameraConfig::runs_others);
-    let mut needs = Needs { programs, ..Needs::default() };
+fn needs(config: &Config, file: Option<&Path>, activated: &Activated, gpu: bool) -> anyhow::Result<Needs> {
+    let mut needs = needs_of_model(config, gpu);
+    needs.programs = config.camera.iter().any(CameraConfig::runs_others);
     State::make_folder(&config.state_dir)?;
     needs.writes.push(config.state_dir.clone());
     if !activated.is_complete() {
         make_folder(&config.serve.directory)?;
         needs.sockets.push(config.serve.directory.clone());
     }
-    // An editor replaces a file, so that it is the folder which is read. A model's files lie beside its manifest.
-    let folder = |file: &Path| match file.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
     if let Some(file) = file {
         needs.read(&folder(file));
-    }
-    if config.model.manifest != embed::BUNDLED {
-        needs.read(&folder(Path::new(&config.model.manifest)));
     }
     for camera in &config.camera {
         match camera.source {
@@ -145,6 +144,33 @@ fn needs(config: &Config, file: Option<&Path>, activated: &Activated) -> anyhow:
         }
     }
     Ok(needs)
+}
+
+/// The folder of what need not be made again at the next start.
+pub fn packed(config: &Config) -> PathBuf {
+    config.state_dir.join("packed")
+}
+
+/// What running the model needs, on a graphics processor if it is to be one.
+pub fn needs_of_model(config: &Config, gpu: bool) -> Needs {
+    let mut needs = Needs { gpu, ..Needs::default() };
+    if config.model.manifest != embed::BUNDLED {
+        needs.read(&folder(Path::new(&config.model.manifest)));
+    }
+    // Drivers that lie elsewhere than the system's.
+    for variable in ["VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "VK_ICD_FILENAMES"].into_iter().filter(|_| gpu) {
+        let files = std::env::var_os(variable).unwrap_or_default();
+        std::env::split_paths(&files).for_each(|file| needs.read(&folder(&file)));
+    }
+    needs
+}
+
+/// An editor replaces a file, so that it is the folder which is read. A model's files lie beside its manifest.
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 fn tell(sandbox: &SandboxStatus) {

@@ -44,6 +44,7 @@ fn render(status: &Status) -> String {
         status;
     let digest: String = model.sha256.chars().take(12).collect();
     let mib = *memory_bytes as f64 / f64::from(1 << 20);
+    let with = model.device.as_deref().or(model.kernel.as_deref());
     let mut text = format!(
         "tagalong {version}, up {}, {mib:.0} MiB resident{}, boot {boot_id}\n\
          model    {} ({}) on {}{}, probe {:.4}, sha256 {digest}\n\
@@ -53,12 +54,15 @@ fn render(status: &Status) -> String {
         model.name,
         model.family,
         model.runtime,
-        model.kernel.as_ref().map_or(String::new(), |kernel| format!(" with {kernel}")),
+        with.map_or(String::new(), |with| format!(" with {}", out::harmless(with))),
         model.probe_cosine,
         clients.connected,
         clients.refused,
         clients.dropped_reports,
     );
+    if let Some(why) = &model.instead {
+        text.push_str(&format!("         no graphics processor: {}\n", out::harmless(why)));
+    }
     if let Some(SandboxStatus { files, system_calls }) = sandbox {
         let how = |layer: &Confinement| {
             format!("{}{}", if layer.confined { "" } else { "not confined, " }, out::harmless(&layer.detail))
@@ -198,6 +202,8 @@ mod tests {
                 family: "statistics".into(),
                 sha256: "0123456789abcdef".into(),
                 runtime: "cpu".into(),
+                device: None,
+                instead: None,
                 kernel: Some("avx2".into()),
                 probe_cosine: 1.0,
             },
@@ -232,6 +238,18 @@ camera front: streaming for 1 h 2 min, MJPG 640x480 at 30 fps
   propagate      5.0      5.0      6.0
 ";
         assert_eq!(render(&status()), expected);
+    }
+
+    #[test]
+    fn a_status_says_who_computes() {
+        let mut status = status();
+        status.model.instead = Some("no driver".into());
+        assert!(
+            render(&status).contains(" on cpu with avx2, probe") && render(&status).contains("processor: no driver\n")
+        );
+        let device = Some("Orin".into());
+        status.model = ModelStatus { runtime: "wgpu".into(), device, kernel: None, instead: None, ..status.model };
+        assert!(render(&status).contains(" on wgpu with Orin, probe") && !render(&status).contains("processor:"));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const KEYS: &[Key] = &[
     ("model.manifest", FilePath, AtRestart),
     ("model.input", InputSize, AtRestart),
     ("model.threads", Whole(0, 64), AtRestart),
+    ("model.runtime", OneOf(&["auto", "cpu", "wgpu"]), AtRestart),
+    ("model.gpu_floats", OneOf(&["auto", "f32", "f16"]), AtRestart),
     ("model.backend", OneOf(&["auto", "int8", "reference"]), AtRestart),
     ("model.together", Flag, AtRestart),
     ("model.reuse", Number(0.0, 1.0), AtRestart),

@@ -1,6 +1,9 @@
 //! A vision transformer as a graph has it, in floats: what each executor puts into a form of its own.
 //!
-//! [`ops`](super::ops) finds these in tract's graph; [`layers`](super::layers) packs them into 8 bits for the processor.
+//! [`ops`](super::ops) finds these in tract's graph; [`layers`](super::layers) packs them into 8 bits for the processor,
+//! [`gpu`](super::gpu) hands them to a graphics processor.
+
+use crate::resample::antialiased;
 
 /// LayerNorm's constants.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,4 +152,31 @@ impl Matrix {
         self.inputs = inputs;
         self
     }
+}
+
+/// What is added to tokens, (tokens, width), `prefix` of them before those of the patches, for another grid, [rows, columns]:
+/// stretched by an antialiased cubic, as timm does it, whatever the family does at export. A convolution's bias, which may be among
+/// it, is the same everywhere.
+pub fn stretched(added: &[f32], prefix: usize, width: usize, from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+    let (before, positions) = added.split_at(prefix * width);
+    assert_eq!(positions.len(), from[0] * from[1] * width, "the positions are of this grid");
+    let [down, across] = [0, 1].map(|axis| antialiased(to[axis], from[axis]));
+    // (to's rows, from's columns, width), then (to's rows, to's columns, width)
+    let rows = product(&down, from[0], positions, from[1] * width);
+    let mut added = before.to_vec();
+    for row in rows.chunks_exact(from[1] * width) {
+        added.extend(product(&across, from[1], row, width));
+    }
+    added
+}
+
+/// A matrix, (rows, depth), by another, (depth, columns).
+fn product(left: &[f32], depth: usize, right: &[f32], columns: usize) -> Vec<f32> {
+    let mut product = vec![0.0; left.len() / depth * columns];
+    for (weights, sums) in left.chunks_exact(depth).zip(product.chunks_exact_mut(columns)) {
+        for (weight, line) in weights.iter().zip(right.chunks_exact(columns)).filter(|(weight, _)| **weight != 0.0) {
+            sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += weight * value);
+        }
+    }
+    product
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::prepare::Preparer;
-use super::{Backbone, EmbedError};
+use super::{Backbone, EmbedError, Running};
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf};
 
 /// A backbone with the preprocessing for one grid at a time. The picture between the two goes along with the features.
@@ -64,6 +64,11 @@ impl Embedder {
     /// Features of the right shape, all zeros.
     pub fn empty_features(&self) -> Features {
         Features::zeros(self.grid, self.dim())
+    }
+
+    /// As [`Backbone::running`].
+    pub fn running(&self) -> Running {
+        self.backbone.running()
     }
 
     /// Takes nothing over from a camera's earlier frames.
@@ -184,7 +189,6 @@ mod tests {
             dim: 1,
             mean: [0.5; 3],
             std: [0.5; 3],
-            kernel: None,
             probe_cosine: 1.0,
         };
         Embedder::new(Box::new(Blind(spec)), GRID)

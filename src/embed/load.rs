@@ -6,10 +6,11 @@ use super::files::{MAX_ONNX, ModelFiles, hex_digest, read};
 use super::manifest::{DataFile, Manifest};
 use super::onnx::OnnxFile;
 use super::packed::Packed;
+use super::plan::Arithmetic;
 use super::tract::{OutputLayout, Source, Start, TractBackbone};
 use super::transform::Transform;
 use super::{
-    Backbone, BackboneSpec, EmbedError, ModelConfig, Precision, PreprocessError, Preprocessor, Rewritten, Runtime,
+    Backbone, BackboneSpec, EmbedError, Execution, ModelConfig, Precision, PreprocessError, Preprocessor, Rewritten,
 };
 use crate::types::{Features, InputTensor, PatchGrid, PixelBuf, PixelFormat, ProbeFeatures, probe_image};
 
@@ -43,16 +44,34 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], which names the file; nothing in a file makes it panic.
 pub fn load(config: &ModelConfig) -> Result<Box<dyn Backbone>, LoadError> {
-    Ok(Box::new(open(config, None)?))
+    Ok(Box::new(open(config, None, None)?))
 }
 
-/// As [`load`], with the weights as the processor takes them kept in `folder` for the next time, and taken from there. What
-/// is in there may be removed at any time; what is damaged is not used; a folder that cannot be written is done without.
+/// As [`load`], with the weights as the processor takes them, and what a graphics driver compiled, kept in `folder` for the next
+/// time, and taken from there. What is in there may be removed at any time; what is damaged is not used; a folder that cannot be
+/// written is done without.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_kept(config: &ModelConfig, folder: &Path) -> Result<Box<dyn Backbone>, LoadError> {
-    Ok(Box::new(open(config, Some(folder))?))
+    Ok(Box::new(open(config, Some(folder), None)?))
+}
+
+/// As [`load_kept`], on the CPU, though a graphics processor was asked for: `why`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_on_cpu(config: &ModelConfig, folder: &Path, why: &str) -> Result<Box<dyn Backbone>, LoadError> {
+    Ok(Box::new(open(config, Some(folder), Some(why))?))
+}
+
+/// Whether there is a graphics processor for a model that is to run on one.
+///
+/// # Errors
+/// Why there is none.
+pub fn find_gpu(config: &ModelConfig) -> Result<(), String> {
+    let arithmetic = Arithmetic::new(config.execution(), None, None);
+    arithmetic.instead().map_or(Ok(()), |why| Err(why.to_owned()))
 }
 
 /// As [`load`], for those who look at more of a model than the daemon does.
@@ -60,25 +79,28 @@ pub fn load_kept(config: &ModelConfig, folder: &Path) -> Result<Box<dyn Backbone
 /// # Errors
 /// As [`load`].
 pub fn load_tract(config: &ModelConfig) -> Result<TractBackbone, LoadError> {
-    open(config, None)
+    open(config, None, None)
 }
 
-fn open(config: &ModelConfig, folder: Option<&Path>) -> Result<TractBackbone, LoadError> {
+fn open(config: &ModelConfig, folder: Option<&Path>, refused: Option<&str>) -> Result<TractBackbone, LoadError> {
     let files = ModelFiles::read(&config.manifest)?;
     let sizes = sizes_in_order(&files.manifest.input_sizes, &config.input)?;
     let packed = folder.map(|folder| Packed::new(folder, &files.manifest, config.backend));
     let size = grid(sizes[0], files.manifest.patch);
-    if let Some(packed) = &packed
+    let arithmetic = Arithmetic::new(config.execution(), refused, folder);
+    if arithmetic.gpu().is_none()
+        && let Some(packed) = &packed
         && let Some(network) = packed.read(size)
     {
         files.check_graph()?;
-        match proved(config, files.clone(), &sizes, Start::Network(network), Some(packed.clone())) {
+        let again = Arithmetic::new(config.execution(), refused, folder);
+        match proved(config, files.clone(), &sizes, Start::Network(network), Some(packed.clone()), again) {
             Ok(backbone) => return Ok(backbone),
             Err(error) => log::warn!("{}: not used: {error}", packed.path(size).display()),
         }
     }
     let graph = files.graph()?;
-    proved(config, files, &sizes, Start::Graph(Box::new(graph)), packed)
+    proved(config, files, &sizes, Start::Graph(Box::new(graph)), packed, arithmetic)
 }
 
 /// A backbone of a model's files that agrees with its probe.
@@ -88,6 +110,7 @@ fn proved(
     sizes: &[[usize; 2]],
     start: Start,
     packed: Option<Packed>,
+    arithmetic: Arithmetic,
 ) -> Result<TractBackbone, LoadError> {
     let (manifest, onnx_path) = (files.manifest.clone(), files.onnx_path.clone());
     let graph_error = |problem| LoadError::Graph { path: onnx_path.clone(), problem };
@@ -95,18 +118,27 @@ fn proved(
     let probe = at.and_then(|at| files.probes.get(at).cloned());
     let probe = probe.ok_or_else(|| graph_error("the probe lacks this input size".into()))?;
     let (spec, layout) = spec_of(&manifest, files.transform.clone(), sizes);
-    let mut backbone =
-        TractBackbone::open(start, Source::Files(Box::new(files)), packed, spec, layout, config.runtime())
-            .map_err(graph_error)?;
-    let cosine = probe_cosine(&probe, &mut backbone).map_err(graph_error)?;
-    // Floats that were rounded at load are held to what a quantized model is.
-    let rounded = backbone.rewritten() != Rewritten::default();
-    let least = if rounded { Precision::Int8.least_cosine() } else { manifest.precision.least_cosine() };
-    if cosine.is_nan() || cosine < least {
-        return Err(LoadError::Probe { path: onnx_path, cosine, least });
+    let (source, reuse) = (Source::Files(Box::new(files)), config.execution().reuse);
+    let opened = TractBackbone::open(start, source, packed, spec, layout, arithmetic, reuse);
+    let mut backbone = opened.map_err(graph_error)?;
+    loop {
+        let cosine = probe_cosine(&probe, &mut backbone).map_err(graph_error)?;
+        // Floats that were rounded at load are held to what a quantized model is.
+        let rounded = backbone.rewritten() != Rewritten::default();
+        let least = if rounded { Precision::Int8.least_cosine() } else { manifest.precision.least_cosine() };
+        if cosine >= least {
+            backbone.spec_mut().probe_cosine = cosine;
+            return Ok(backbone);
+        }
+        if backbone.refine_gpu().map_err(|error| graph_error(error.to_string()))? {
+            continue;
+        }
+        // Of a driver that computes something else, the processor is given up and not the model.
+        let problem = format!("its mean cosine to the model's probe is {cosine:.4}, and at least {least} is needed");
+        if !backbone.give_up_gpu(&problem).map_err(|error| graph_error(error.to_string()))? {
+            return Err(LoadError::Probe { path: onnx_path, cosine, least });
+        }
     }
-    backbone.spec_mut().probe_cosine = cosine;
-    Ok(backbone)
 }
 
 /// A graph of a model as a backbone, whatever it computes and without its transform: for making models, not for running
@@ -114,9 +146,9 @@ fn proved(
 ///
 /// # Errors
 /// A sentence that says what about the graph is not as it must be.
-pub fn unproved(manifest: &Manifest, graph: OnnxFile, runtime: Runtime) -> Result<TractBackbone, String> {
+pub fn unproved(manifest: &Manifest, graph: OnnxFile, execution: Execution) -> Result<TractBackbone, String> {
     let (spec, layout) = spec_of(manifest, None, &manifest.input_sizes);
-    TractBackbone::new(graph, spec, layout, runtime)
+    TractBackbone::new(graph, spec, layout, execution)
 }
 
 fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2]]) -> (BackboneSpec, OutputLayout) {
@@ -129,7 +161,6 @@ fn spec_of(manifest: &Manifest, transform: Option<Transform>, sizes: &[[usize; 2
         dim: 0,
         mean: manifest.mean,
         std: manifest.std,
-        kernel: None,
         probe_cosine: 0.0,
     };
     let layout = OutputLayout {
@@ -183,7 +214,7 @@ pub struct BareModel {
 ///
 /// # Errors
 /// [`LoadError`], which names the file.
-pub fn load_bare(model: &BareModel, runtime: Runtime) -> Result<TractBackbone, LoadError> {
+pub fn load_bare(model: &BareModel, execution: Execution) -> Result<TractBackbone, LoadError> {
     let BareModel { onnx, output, patch, mean, std, input_sizes } = model;
     let graph_error = |problem: String| LoadError::Graph { path: onnx.clone(), problem };
     let ranges = (1..=64).contains(patch) && mean.iter().all(|v| v.is_finite()) && std.iter().all(|v| *v >= 0.001);
@@ -211,11 +242,10 @@ pub fn load_bare(model: &BareModel, runtime: Runtime) -> Result<TractBackbone, L
         dim: 0,
         mean: *mean,
         std: *std,
-        kernel: None,
         probe_cosine: 1.0,
     };
     let layout = OutputLayout { name: output.clone(), prefix_tokens: None, ..OutputLayout::default() };
-    TractBackbone::new(graph, spec, layout, runtime).map_err(graph_error)
+    TractBackbone::new(graph, spec, layout, execution).map_err(graph_error)
 }
 
 /// Reads an ONNX file that holds its own weights: the graph, and the file's digest.
@@ -286,3 +316,7 @@ fn grid([height, width]: [usize; 2], patch: usize) -> PatchGrid {
 #[cfg(test)]
 #[path = "load_tests.rs"]
 mod tests;
+
+#[cfg(all(test, feature = "wgpu"))]
+#[path = "load_gpu_tests.rs"]
+mod gpu_tests;

@@ -5,6 +5,7 @@ mod cores;
 mod denoise;
 mod embedder;
 mod files;
+mod gpu;
 mod kernels;
 mod layers;
 mod load;
@@ -20,7 +21,11 @@ mod transform;
 
 pub use embedder::{EmbedTimes, Embedder};
 pub use files::{BUNDLED, ModelFiles, hex_digest};
-pub use load::{BareModel, LoadError, load, load_bare, load_kept, load_tract, probe_features, read_onnx, unproved};
+pub use gpu::{Adapter, adapters};
+pub use load::{
+    BareModel, LoadError, find_gpu, load, load_bare, load_kept, load_on_cpu, load_tract, probe_features, read_onnx,
+    unproved,
+};
 pub use manifest::{DataFile, Manifest, Precision, Probe, is_name};
 pub use onnx::OnnxFile;
 pub use ops::Rewritten;
@@ -74,6 +79,11 @@ pub trait Backbone: Send {
 
     /// Takes nothing over from a camera's earlier pictures: the next is of another scene.
     fn forget(&mut self, _camera: usize) {}
+
+    /// Who computes at present; a graphics processor may fail at any time.
+    fn running(&self) -> Running {
+        Running::default()
+    }
 }
 
 /// What the pipeline needs to know of a loaded model.
@@ -94,8 +104,6 @@ pub struct BackboneSpec {
     pub mean: [f32; 3],
     /// Each channel is then divided by this.
     pub std: [f32; 3],
-    /// The instruction set of our operators; none where tract's own compute.
-    pub kernel: Option<String>,
     /// Mean cosine of the probe's features to those of the manifest; 1 where there was none to check.
     pub probe_cosine: f32,
 }
@@ -132,7 +140,11 @@ pub struct ModelConfig {
     pub input: String,
     /// Threads of the backbone, 1 to 64; 0 for one a physical core.
     pub threads: usize,
-    /// Who computes the network.
+    /// The processor that computes the network.
+    pub runtime: Runtime,
+    /// What a graphics processor computes in.
+    pub gpu_floats: GpuFloats,
+    /// Whose operators do, on the CPU.
     pub backend: Backend,
     /// Whether frames of several cameras that wait are embedded in one pass.
     pub together: bool,
@@ -150,6 +162,8 @@ impl ModelConfig {
             manifest: manifest.into(),
             input: "auto".into(),
             threads: 0,
+            runtime: Runtime::Cpu,
+            gpu_floats: GpuFloats::Auto,
             backend: Backend::Auto,
             together: false,
             reuse: 0.0,
@@ -157,9 +171,10 @@ impl ModelConfig {
         }
     }
 
-    pub fn runtime(&self) -> Runtime {
+    pub fn execution(&self) -> Execution {
         let reuse = Reuse::new(self.reuse, self.refresh_frames);
-        Runtime { threads: self.threads, backend: self.backend, reuse }
+        let ModelConfig { threads, runtime, gpu_floats, backend, .. } = *self;
+        Execution { threads, runtime, gpu_floats, backend, reuse }
     }
 }
 
@@ -179,7 +194,80 @@ impl Reuse {
     }
 }
 
-/// Who computes the network.
+/// The processor that computes the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// A graphics processor where there is a real one that can, and nothing is said of the CPU's operators.
+    Auto,
+    #[default]
+    Cpu,
+    /// A graphics processor, be it one that a driver only plays on the CPU; the CPU where there is none, or none that can.
+    Wgpu,
+}
+
+impl std::str::FromStr for Runtime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Runtime, String> {
+        match text {
+            "auto" => Ok(Runtime::Auto),
+            "cpu" => Ok(Runtime::Cpu),
+            "wgpu" => Ok(Runtime::Wgpu),
+            _ => Err("a runtime is auto, cpu or wgpu".into()),
+        }
+    }
+}
+
+/// What a graphics processor computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuFloats {
+    /// 16 bits where it has them and the model meets its probe with them.
+    #[default]
+    Auto,
+    F32,
+    F16,
+}
+
+impl std::str::FromStr for GpuFloats {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<GpuFloats, String> {
+        match text {
+            "auto" => Ok(GpuFloats::Auto),
+            "f32" => Ok(GpuFloats::F32),
+            "f16" => Ok(GpuFloats::F16),
+            _ => Err("floats are auto, f32 or f16".into()),
+        }
+    }
+}
+
+/// Who computes a network, and why no graphics processor does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// The graphics processor.
+    pub device: Option<String>,
+    /// The instruction set of our operators on the CPU; none where tract's own compute.
+    pub kernel: Option<String>,
+    /// Why no graphics processor computes, where one was asked for.
+    pub instead: Option<String>,
+}
+
+impl Running {
+    /// As in the configuration.
+    pub fn runtime(&self) -> &'static str {
+        if self.device.is_some() { "wgpu" } else { "cpu" }
+    }
+}
+
+impl std::fmt::Display for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.device.as_deref().or(self.kernel.as_deref()).unwrap_or("tract"))
+    }
+}
+
+/// Whose operators compute the network on the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
@@ -207,15 +295,23 @@ impl std::str::FromStr for Backend {
 
 /// How a graph is to be run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Runtime {
+pub struct Execution {
     /// 0 for one a core.
     pub threads: usize,
+    pub runtime: Runtime,
+    pub gpu_floats: GpuFloats,
     pub backend: Backend,
     /// None where every frame is computed whole.
     pub reuse: Option<Reuse>,
 }
 
-impl Runtime {
+impl Execution {
     /// tract alone, on all cores: what others are compared with.
-    pub const REFERENCE: Runtime = Runtime { threads: 0, backend: Backend::Reference, reuse: None };
+    pub const REFERENCE: Execution = Execution {
+        threads: 0,
+        runtime: Runtime::Cpu,
+        gpu_floats: GpuFloats::Auto,
+        backend: Backend::Reference,
+        reuse: None,
+    };
 }

@@ -1,5 +1,7 @@
-//! A graph made ready for one input size: a network of our layers where all of it is recognised, else a plan of tract's.
+//! A graph made ready for one input size: a network of our layers or a graphics processor's where all of it is recognised, else a
+//! plan of tract's.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{ArrayView2, s};
@@ -7,11 +9,12 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
 
 use super::cores;
+use super::gpu::{GpuNetwork, Resident};
 use super::kernels;
 use super::layers::{Gate, Memory, Network, Picture, Workers};
 use super::ops::{self, Rewritten, Scope};
 use super::tract::{OutputLayout, guarded, one_line};
-use super::{Backend, Runtime};
+use super::{Backend, Execution, GpuFloats, Runtime};
 use crate::types::{InputTensor, PatchGrid};
 
 /// What computes the tokens of one input size.
@@ -29,6 +32,11 @@ enum Engine {
     Ours {
         network: Network,
         workers: Arc<Workers>,
+        /// (tokens, dim)
+        tokens: Vec<f32>,
+    },
+    Gpu {
+        network: GpuNetwork,
         /// (tokens, dim)
         tokens: Vec<f32>,
     },
@@ -56,15 +64,73 @@ pub struct Arithmetic {
     backend: Backend,
     workers: Option<Arc<Workers>>,
     executor: Option<multithread::Executor>,
+    gpu: Option<Resident>,
+    /// Whether that may go over to finer numbers than it has.
+    may_refine: bool,
+    /// Why there is none, where one was asked for.
+    instead: Option<String>,
 }
 
 impl Arithmetic {
-    pub fn new(Runtime { threads, backend, .. }: Runtime) -> Arithmetic {
+    /// Opens the graphics processor, where there is one, it is to compute, and was not `refused`. What its driver compiles is kept in
+    /// `folder`.
+    pub fn new(execution: Execution, refused: Option<&str>, folder: Option<&Path>) -> Arithmetic {
+        let Execution { threads, runtime, gpu_floats, backend, .. } = execution;
         let threads = match threads {
             0 => cores::physical(),
             some => some,
         };
-        Arithmetic { threads, backend, workers: None, executor: None }
+        let opened = match (runtime, backend) {
+            // Who chooses among the CPU's operators wants the CPU.
+            (Runtime::Cpu, _) | (Runtime::Auto, Backend::Int8 | Backend::Reference) => None,
+            (Runtime::Auto, Backend::Auto) if !cfg!(feature = "wgpu") => None,
+            _ if refused.is_some() => refused.map(|why| Err(why.to_owned())),
+            _ => {
+                let software = runtime == Runtime::Wgpu;
+                Some(guarded(|| Resident::open(software, gpu_floats, folder).map_err(TractError::msg)))
+            }
+        };
+        let (gpu, instead) = match opened {
+            None => (None, None),
+            Some(Ok(gpu)) => (Some(gpu), None),
+            Some(Err(problem)) => (None, Some(problem)),
+        };
+        let may_refine = gpu_floats == GpuFloats::Auto;
+        Arithmetic { threads, backend, workers: None, executor: None, gpu, may_refine, instead }
+    }
+
+    /// On this graphics processor.
+    #[cfg(all(test, feature = "wgpu"))]
+    pub fn on(gpu: Resident, execution: Execution) -> Arithmetic {
+        Arithmetic { gpu: Some(gpu), instead: None, ..Arithmetic::new(execution, None, None) }
+    }
+
+    #[cfg(all(test, feature = "wgpu"))]
+    pub fn resident(&self) -> Option<&Resident> {
+        self.gpu.as_ref()
+    }
+
+    /// The graphics processor that computes, and what in.
+    pub fn gpu(&self) -> Option<String> {
+        self.gpu.as_ref().map(Resident::name)
+    }
+
+    /// Has the graphics processor compute in finer numbers from now on, where there are some and it may; tells whether it does.
+    pub fn refine_gpu(&mut self) -> bool {
+        self.may_refine && self.gpu.as_mut().is_some_and(Resident::refine)
+    }
+
+    /// Why no graphics processor computes, where one was to.
+    pub fn instead(&self) -> Option<&str> {
+        self.instead.as_deref()
+    }
+
+    /// Has the CPU compute from now on, because of a `problem`. What is left of the graphics processor is to be let go of, unless it
+    /// hangs.
+    pub fn give_up_gpu(&mut self, problem: &str) -> Option<Resident> {
+        let gpu = self.gpu.take()?;
+        self.instead = Some(problem.to_owned());
+        Some(gpu)
     }
 
     /// What our operators take over of a graph; nothing for tract alone.
@@ -117,6 +183,11 @@ impl Plan {
         guarded(|| {
             let shape = [1, 3, grid.input_height(), grid.input_width()];
             let model = model.with_input_fact(0, f32::fact(shape).into())?.into_typed()?;
+            if let Some(gpu) = &mut arithmetic.gpu {
+                let (patches, blocks) = ops::chain(model)?.map_err(TractError::msg)?;
+                let network = gpu.network(patches, blocks, [grid.input_height(), grid.input_width()]);
+                return network.and_then(|network| Plan::of_gpu(network, layout, grid)).map_err(TractError::msg);
+            }
             let (model, rewritten) = match arithmetic.scope(quantized) {
                 Some(scope) => ops::rewrite(model, &arithmetic.workers().map_err(TractError::msg)?, scope)?,
                 None => (model.into_decluttered()?, Rewritten::default()),
@@ -155,16 +226,48 @@ impl Plan {
         Ok(Plan { engine: Engine::Ours { network, workers, tokens: Vec::new() }, grid, dim, prefix_tokens, rewritten })
     }
 
+    fn of_gpu(network: GpuNetwork, layout: &OutputLayout, grid: PatchGrid) -> Result<Plan, String> {
+        let (dim, prefix_tokens) = layout.fits(&[1, network.tokens(), network.dim()], grid)?;
+        let engine = Engine::Gpu { network, tokens: Vec::new() };
+        Ok(Plan { engine, grid, dim, prefix_tokens, rewritten: Rewritten::default() })
+    }
+
     /// The network, where all of the graph is ours.
     pub fn network(&self) -> Option<&Network> {
         match &self.engine {
             Engine::Ours { network, .. } => Some(network),
+            Engine::Gpu { .. } | Engine::Tract { .. } => None,
+        }
+    }
+
+    /// Operations of a frame's products, a multiplication and an addition each counted; `None` where nobody knows.
+    pub fn operations(&self) -> Option<u64> {
+        match &self.engine {
+            Engine::Ours { network, .. } => Some(network.operations()),
+            Engine::Gpu { network, .. } => Some(network.operations()),
+            Engine::Tract { .. } => None,
+        }
+    }
+
+    /// The same for another grid, where positions can be stretched.
+    ///
+    /// # Errors
+    /// When memory for it is lacking.
+    pub fn stretched(&self, layout: &OutputLayout, grid: PatchGrid) -> Option<Result<Plan, String>> {
+        let [from, to] = [self.grid, grid].map(|grid| [grid.rows, grid.cols]);
+        match &self.engine {
+            Engine::Ours { network, workers, .. } => {
+                Some(Plan::of_network(network.stretched(from, to), layout, grid, Arc::clone(workers)))
+            }
+            Engine::Gpu { network, .. } => {
+                Some(network.stretched(from, to).and_then(|network| Plan::of_gpu(network, layout, grid)))
+            }
             Engine::Tract { .. } => None,
         }
     }
 
     /// As [`Plan::run`], with what `memory` kept of earlier pictures of the same scene; and the share of tokens that were
-    /// computed. tract computes all of them.
+    /// computed. Those who are not our layers compute all of them.
     ///
     /// # Errors
     /// As [`Plan::run`].
@@ -185,7 +288,8 @@ impl Plan {
         Ok((all.slice_move(s![self.prefix_tokens.., ..]), share))
     }
 
-    /// As [`Plan::run`], for several pictures; `give` gets each one's place and tokens. tract runs them one after the other.
+    /// As [`Plan::run`], for several pictures; `give` gets each one's place and tokens. Those who are not our layers run them one
+    /// after the other.
     ///
     /// # Errors
     /// As [`Plan::run`].
@@ -227,6 +331,10 @@ impl Plan {
                     network.run(workers, &pictures, tokens);
                     Ok(())
                 })?;
+                ArrayView2::from_shape((tokens.len() / self.dim, self.dim), &tokens[..]).map_err(|e| e.to_string())?
+            }
+            Engine::Gpu { network, tokens } => {
+                guarded(|| network.run(&picture.data, tokens).map_err(TractError::msg))?;
                 ArrayView2::from_shape((tokens.len() / self.dim, self.dim), &tokens[..]).map_err(|e| e.to_string())?
             }
             Engine::Tract { runnable, state, input, output } => {

@@ -1,4 +1,4 @@
-//! Backbones that [tract](https://github.com/sonos/tract) runs on the CPU.
+//! An ONNX graph as a backbone: read by [tract](https://github.com/sonos/tract), and run by whoever a plan is made for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,7 @@ use super::ops::Rewritten;
 use super::packed::Packed;
 use super::plan::{Arithmetic, Graph, Plan};
 use super::transform::Transform;
-use super::{Backbone, BackboneSpec, EmbedError, MAX_INPUT_SIDE, Reuse, Runtime};
+use super::{Backbone, BackboneSpec, EmbedError, Execution, MAX_INPUT_SIDE, Reuse, Running};
 use crate::types::{Features, InputTensor, PatchGrid};
 
 /// An ONNX graph as a backbone.
@@ -50,7 +50,7 @@ pub(super) enum Source {
 /// One plan for each input size: that of the first at once, the others when first asked for. A network of our layers is
 /// stretched to grids that are not of the spec, too.
 struct Plans {
-    /// Let go of where it serves one input size.
+    /// Let go of where it serves one input size, and nobody but the CPU computes.
     source: Option<Source>,
     packed: Option<Packed>,
     arithmetic: Arithmetic,
@@ -88,19 +88,47 @@ impl Plans {
         Ok(&mut self.made[at].1)
     }
 
+    /// Runs a frame through the plan of a grid. A graphics processor that fails is given up; the frame then goes through again.
+    fn run(
+        &mut self,
+        grid: PatchGrid,
+        spec: &BackboneSpec,
+        layout: &OutputLayout,
+        mut frame: impl FnMut(&mut Plan) -> Result<(), String>,
+    ) -> Result<(), EmbedError> {
+        let mut once = |plans: &mut Plans| frame(plans.get(grid, spec, layout)?).map_err(EmbedError::Runtime);
+        match once(self) {
+            Err(error) if self.give_up_gpu(&error.to_string(), spec, layout)? => once(self),
+            done => done,
+        }
+    }
+
+    /// The first plan, as `make` makes it, or on the CPU where that fails on a graphics processor.
+    fn first(
+        &mut self,
+        make: impl FnOnce(&mut Plans) -> Result<Plan, String>,
+        grid: PatchGrid,
+        spec: &BackboneSpec,
+        layout: &OutputLayout,
+    ) -> Result<Plan, String> {
+        match make(self) {
+            Err(problem) if self.give_up_gpu(&problem, spec, layout).map_err(|error| error.to_string())? => {
+                self.make(grid, layout)
+            }
+            made => made,
+        }
+    }
+
     /// Makes a plan for a grid that the model was not exported for, from the first one's network.
     fn stretch(&mut self, grid: PatchGrid, spec: &BackboneSpec, layout: &OutputLayout) -> Result<(), EmbedError> {
-        let (first, plan) = &self.made[0];
-        let (first, network) = (*first, plan.network().ok_or_else(|| fixed(*first, grid))?);
         if grid.input_width().max(grid.input_height()) > MAX_INPUT_SIDE {
             let (width, height) = (grid.input_width(), grid.input_height());
             let problem = format!("an input of {width}x{height} pixels has a side of more than {MAX_INPUT_SIDE}");
             return Err(EmbedError::Runtime(problem));
         }
-        let side = |grid: PatchGrid| [grid.rows, grid.cols];
-        let network = network.stretched(side(first), side(grid));
-        let workers = self.arithmetic.workers().map_err(EmbedError::Runtime)?;
-        let plan = Plan::of_network(network, layout, grid, workers).map_err(EmbedError::Runtime)?;
+        let first = spec.grids[0];
+        let stretched = self.get(first, spec, layout)?.stretched(layout, grid).ok_or_else(|| fixed(first, grid))?;
+        let plan = stretched.map_err(EmbedError::Runtime)?;
         // Whoever goes from density to density must not fill the memory.
         let is_stretched = |(made, _): &(PatchGrid, Plan)| !spec.grids.contains(made);
         if self.made.iter().filter(|made| is_stretched(made)).count() >= MOST_STRETCHED {
@@ -111,8 +139,32 @@ impl Plans {
         Ok(())
     }
 
+    /// Has the CPU compute from now on, with plans for the same grids, if it was a graphics processor that has a `problem`; tells
+    /// whether it was.
+    ///
+    /// # Errors
+    /// When the CPU cannot run the model on them.
+    fn give_up_gpu(&mut self, problem: &str, spec: &BackboneSpec, layout: &OutputLayout) -> Result<bool, EmbedError> {
+        let Some(gpu) = self.arithmetic.give_up_gpu(problem) else { return Ok(false) };
+        log::warn!("the graphics processor computes no more, the CPU goes on: {problem}");
+        let grids: Vec<PatchGrid> = self.made.iter().map(|(grid, _)| *grid).collect();
+        let left = (std::mem::take(&mut self.made), gpu);
+        if left.1.hangs() {
+            // To let go of it would wait for it.
+            std::mem::forget(left);
+        }
+        for grid in grids {
+            match spec.grids.contains(&grid) {
+                true => self.get(grid, spec, layout).map(drop)?,
+                false => self.stretch(grid, spec, layout)?,
+            }
+        }
+        Ok(true)
+    }
+
     fn make(&mut self, grid: PatchGrid, layout: &OutputLayout) -> Result<Plan, String> {
-        if let Some(network) = self.packed.as_ref().and_then(|packed| packed.read(grid)) {
+        let kept = self.packed.as_ref().filter(|_| self.arithmetic.gpu().is_none());
+        if let Some(network) = kept.and_then(|packed| packed.read(grid)) {
             return Plan::of_network(network, layout, grid, self.arithmetic.workers()?);
         }
         match self.source.as_ref().expect("it is kept for a second size") {
@@ -145,14 +197,16 @@ impl TractBackbone {
         graph: OnnxFile,
         spec: BackboneSpec,
         layout: OutputLayout,
-        runtime: Runtime,
+        execution: Execution,
     ) -> Result<TractBackbone, String> {
         let graph = guarded(|| pruned(graph, &layout.name))?;
         let grid = *spec.grids.first().ok_or("the model has no input size")?;
-        let mut arithmetic = Arithmetic::new(runtime);
-        let plan = Plan::of_graph(graph.clone(), &layout, grid, &mut arithmetic)?;
-        let plans = Plans { source: Some(Source::Graph(Box::new(graph))), packed: None, arithmetic, made: Vec::new() };
-        Ok(TractBackbone::with_first(plan, plans, spec, layout, runtime.reuse))
+        let (source, arithmetic) =
+            (Some(Source::Graph(Box::new(graph.clone()))), Arithmetic::new(execution, None, None));
+        let mut plans = Plans { source, packed: None, arithmetic, made: Vec::new() };
+        let first = |plans: &mut Plans| Plan::of_graph(graph, &layout, grid, &mut plans.arithmetic);
+        let plan = plans.first(first, grid, &spec, &layout)?;
+        Ok(TractBackbone::with_first(plan, plans, spec, layout, execution.reuse))
     }
 
     /// As [`TractBackbone::new`], of files.
@@ -162,15 +216,19 @@ impl TractBackbone {
         packed: Option<Packed>,
         spec: BackboneSpec,
         layout: OutputLayout,
-        runtime: Runtime,
+        arithmetic: Arithmetic,
+        reuse: Option<Reuse>,
     ) -> Result<TractBackbone, String> {
         let grid = *spec.grids.first().ok_or("the model has no input size")?;
-        let mut plans = Plans { source: Some(source), packed, arithmetic: Arithmetic::new(runtime), made: Vec::new() };
+        let mut plans = Plans { source: Some(source), packed, arithmetic, made: Vec::new() };
         let plan = match start {
             Start::Network(network) => Plan::of_network(network, &layout, grid, plans.arithmetic.workers()?)?,
-            Start::Graph(graph) => plans.make_of(guarded(|| pruned(*graph, &layout.name))?, grid, &layout)?,
+            Start::Graph(graph) => {
+                let graph = guarded(|| pruned(*graph, &layout.name))?;
+                plans.first(|plans| plans.make_of(graph, grid, &layout), grid, &spec, &layout)?
+            }
         };
-        Ok(TractBackbone::with_first(plan, plans, spec, layout, runtime.reuse))
+        Ok(TractBackbone::with_first(plan, plans, spec, layout, reuse))
     }
 
     fn with_first(
@@ -181,9 +239,8 @@ impl TractBackbone {
         reuse: Option<Reuse>,
     ) -> TractBackbone {
         spec.dim = layout.outputs(plan.dim);
-        spec.kernel = plans.arithmetic.kernel().filter(|_| plan.rewritten != Rewritten::default());
         plans.made.push((spec.grids[0], plan));
-        if spec.grids.len() == 1 {
+        if spec.grids.len() == 1 && plans.arithmetic.gpu().is_none() {
             plans.source = None;
         }
         TractBackbone { spec, layout, plans, untransformed: Vec::new(), reuse, memories: Vec::new() }
@@ -205,8 +262,38 @@ impl TractBackbone {
     /// As [`Backbone::embed`].
     pub fn tokens(&mut self, input: &InputTensor) -> Result<Array2<f32>, EmbedError> {
         let grid = self.grid_of_input(input)?;
-        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
-        Ok(plan.run(input).map_err(EmbedError::Runtime)?.to_owned())
+        let mut tokens = None;
+        self.plans.run(grid, &self.spec, &self.layout, |plan| {
+            tokens = Some(plan.run(input)?.to_owned());
+            Ok(())
+        })?;
+        Ok(tokens.expect("the plan ran"))
+    }
+
+    /// Has a graphics processor compute in finer numbers from now on, where it has some; tells whether it does.
+    ///
+    /// # Errors
+    /// When nobody can run the model then.
+    pub(super) fn refine_gpu(&mut self) -> Result<bool, EmbedError> {
+        let TractBackbone { plans, spec, layout, .. } = self;
+        if !plans.arithmetic.refine_gpu() {
+            return Ok(false);
+        }
+        plans.made.clear();
+        let first = |plans: &mut Plans| plans.get(spec.grids[0], spec, layout).map(drop);
+        match first(plans) {
+            Err(error) if plans.give_up_gpu(&error.to_string(), spec, layout)? => first(plans)?,
+            made => made?,
+        }
+        Ok(true)
+    }
+
+    /// Has the CPU compute from now on if it was a graphics processor that has a `problem`; tells whether it was.
+    ///
+    /// # Errors
+    /// When the CPU cannot run the model.
+    pub(super) fn give_up_gpu(&mut self, problem: &str) -> Result<bool, EmbedError> {
+        self.plans.give_up_gpu(problem, &self.spec, &self.layout)
     }
 
     /// The patches' embeddings before they are normalised, (patches, spec's dim): without the dropped dimensions, and
@@ -219,10 +306,16 @@ impl TractBackbone {
     /// When `out` has another length.
     pub fn embed_unnormalised(&mut self, input: &InputTensor, out: &mut [f32]) -> Result<(), EmbedError> {
         let grid = self.grid_of_input(input)?;
-        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
-        let tokens = plan.run(input).map_err(EmbedError::Runtime)?;
-        self.layout.embeddings(tokens, &mut self.untransformed, out);
-        Ok(())
+        let TractBackbone { plans, spec, layout, untransformed, .. } = self;
+        plans.run(grid, spec, layout, |plan| {
+            layout.embeddings(plan.run(input)?, untransformed, out);
+            Ok(())
+        })
+    }
+
+    #[cfg(all(test, feature = "wgpu"))]
+    pub(super) fn resident(&self) -> Option<&super::gpu::Resident> {
+        self.plans.arithmetic.resident()
     }
 
     pub(super) fn spec_mut(&mut self) -> &mut BackboneSpec {
@@ -255,9 +348,15 @@ impl Backbone for TractBackbone {
     }
 
     fn prepare(&mut self, grid: PatchGrid) -> Result<(), EmbedError> {
-        match self.grid_of(grid.input_width(), grid.input_height()) {
-            Ok(grid) => self.plans.get(grid, &self.spec, &self.layout).map(drop),
-            Err(_) => self.plans.stretch(grid, &self.spec, &self.layout),
+        let known = self.grid_of(grid.input_width(), grid.input_height());
+        let TractBackbone { plans, spec, layout, .. } = self;
+        let make = |plans: &mut Plans| match &known {
+            Ok(grid) => plans.get(*grid, spec, layout).map(drop),
+            Err(_) => plans.stretch(grid, spec, layout),
+        };
+        match make(plans) {
+            Err(error) if plans.give_up_gpu(&error.to_string(), spec, layout)? => make(plans),
+            made => made,
         }
     }
 
@@ -284,11 +383,15 @@ impl Backbone for TractBackbone {
             (*of, *memory) = (Some(grid), Memory::default());
         }
         let gate = Gate { change: self.spec.std.map(|std| change / std), refresh, most: MOST_CHANGED };
-        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
-        let (tokens, computed) = plan.run_reusing(input, gate, memory).map_err(EmbedError::Runtime)?;
-        self.layout.embeddings(tokens, &mut self.untransformed, &mut out.data);
+        let mut share = 1.0;
+        self.plans.run(grid, &self.spec, &self.layout, |plan| {
+            let (tokens, computed) = plan.run_reusing(input, gate, memory)?;
+            share = computed;
+            self.layout.embeddings(tokens, &mut self.untransformed, &mut out.data);
+            Ok(())
+        })?;
         out.normalise();
-        Ok(computed)
+        Ok(share)
     }
 
     fn embed_together(&mut self, frames: &mut [(&InputTensor, &mut Features)]) -> Result<(), EmbedError> {
@@ -301,19 +404,28 @@ impl Backbone for TractBackbone {
             (out.grid, out.dim) = (grid, self.spec.dim);
             out.data.resize(out.grid.len() * out.dim, 0.0);
         }
-        let plan = self.plans.get(grid, &self.spec, &self.layout)?;
         let (inputs, mut outs): (Vec<&InputTensor>, Vec<&mut Features>) =
             frames.iter_mut().map(|(input, out)| (*input, &mut **out)).unzip();
-        plan.run_together(inputs.into_iter(), |frame, tokens| {
-            self.layout.embeddings(tokens, &mut self.untransformed, &mut outs[frame].data);
-            outs[frame].normalise();
+        self.plans.run(grid, &self.spec, &self.layout, |plan| {
+            plan.run_together(inputs.iter().copied(), |frame, tokens| {
+                self.layout.embeddings(tokens, &mut self.untransformed, &mut outs[frame].data);
+                outs[frame].normalise();
+            })
         })
-        .map_err(EmbedError::Runtime)
     }
 
     fn operations(&self, grid: PatchGrid) -> Option<u64> {
-        let (_, plan) = self.plans.made.iter().find(|(made, _)| *made == grid)?;
-        plan.network().map(Network::operations)
+        self.plans.made.iter().find(|(made, _)| *made == grid)?.1.operations()
+    }
+
+    fn running(&self) -> Running {
+        let arithmetic = &self.plans.arithmetic;
+        let ours = self.plans.made.first().is_some_and(|(_, plan)| plan.rewritten != Rewritten::default());
+        Running {
+            device: arithmetic.gpu(),
+            kernel: arithmetic.kernel().filter(|_| ours),
+            instead: arithmetic.instead().map(str::to_owned),
+        }
     }
 
     fn forget(&mut self, camera: usize) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::embed::{
-    Backbone, BareModel, LoadError, Manifest, Precision, Probe, Runtime, hex_digest, load_bare, probe_features,
+    Backbone, BareModel, Execution, LoadError, Manifest, Precision, Probe, hex_digest, load_bare, probe_features,
     read_onnx,
 };
 use crate::types::{PatchGrid, ProbeFeatures};
@@ -35,7 +35,7 @@ pub fn describe(
     description: Description,
 ) -> Result<(Manifest, Vec<u8>), LoadError> {
     let graph_error = |problem: String| LoadError::Graph { path: model.onnx.clone(), problem };
-    let mut backbone = load_bare(model, Runtime::default())?;
+    let mut backbone = load_bare(model, Execution::default())?;
     let (onnx, sha256) = read_onnx(&model.onnx)?;
     if sha256 != backbone.spec().sha256 {
         return Err(graph_error("the file changed while it was read".into()));
@@ -47,7 +47,7 @@ pub fn describe(
             return Err(graph_error(problem.into()));
         }
         None => None,
-        Some(path) => Some(load_bare(&BareModel { onnx: path.to_owned(), ..model.clone() }, Runtime::default())?),
+        Some(path) => Some(load_bare(&BareModel { onnx: path.to_owned(), ..model.clone() }, Execution::default())?),
     };
     let precision = if quantized { Precision::Int8 } else { Precision::Fp32 };
     let least = precision.least_cosine();

@@ -12,7 +12,7 @@ use super::track::{Tracker, Visit};
 use super::warnings::Unread;
 use crate::clock;
 use crate::config::Config;
-use crate::embed::BackboneSpec;
+use crate::embed::{BackboneSpec, Running};
 use crate::notify::Heart;
 use crate::propagate::seed::SeedError;
 use crate::serve::Controller;
@@ -49,6 +49,8 @@ pub struct Daemon {
     /// What sessions tell of what they have learnt.
     pub(super) learnt: (Sender<Learnt>, Receiver<Learnt>),
     model: ModelStatus,
+    /// What the embed thread last told of who computes.
+    running: Mutex<Running>,
     boot_id: String,
     started: Instant,
     config: Mutex<Config>,
@@ -73,6 +75,7 @@ impl Daemon {
         config: Config,
         config_path: Option<PathBuf>,
         model: &BackboneSpec,
+        running: Running,
         state: State,
         mut hearts: impl FnMut() -> Heart,
     ) -> (Daemon, Vec<Receiver<Visit>>) {
@@ -96,6 +99,7 @@ impl Daemon {
             gallery: Mutex::new(state.gallery),
             learnt: unbounded(),
             model: model_status(model),
+            running: Mutex::new(running),
             boot_id: boot_id(),
             started: now,
             config: Mutex::new(config),
@@ -129,6 +133,22 @@ impl Daemon {
     pub fn measure(&self) {
         let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
         cpu.note(Instant::now(), clock::process_cpu_ns());
+    }
+
+    /// Takes in who computes.
+    pub(super) fn set_running(&self, running: Running) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    }
+
+    pub(super) fn running(&self) -> Running {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn model(&self) -> ModelStatus {
+        let running = self.running();
+        let runtime = running.runtime().to_owned();
+        let Running { device, kernel, instead } = running;
+        ModelStatus { runtime, device, kernel, instead, ..self.model.clone() }
     }
 
     /// Takes in how the budget stands; `None` without one.
@@ -192,7 +212,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: self.boot_id.clone(),
             uptime_s: now.saturating_duration_since(self.started).as_secs_f64(),
-            model: self.model.clone(),
+            model: self.model(),
             budget: self.budget(now),
             cameras: self.cameras.iter().map(|camera| camera.stats.status(&camera.name, now)).collect(),
             clients: self.clients.get().map(|clients| clients()).unwrap_or_default(),
@@ -467,13 +487,16 @@ impl Controller for Daemon {
     }
 }
 
+/// Who computes is told by the embed thread.
 fn model_status(spec: &BackboneSpec) -> ModelStatus {
     ModelStatus {
         name: spec.name.clone(),
         family: spec.family.clone(),
         sha256: spec.sha256.clone(),
-        runtime: "cpu".to_owned(),
-        kernel: spec.kernel.clone(),
+        runtime: String::new(),
+        device: None,
+        instead: None,
+        kernel: None,
         probe_cosine: spec.probe_cosine,
     }
 }

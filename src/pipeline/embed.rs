@@ -44,9 +44,10 @@ pub(super) fn run(
 ) {
     let model = daemon.config().model.clone();
     // What reuse keeps is each camera's own.
-    let together = model.together && model.runtime().reuse.is_none();
+    let together = model.together && model.execution().reuse.is_none();
     let mut missing: Vec<Missing> = daemon.cameras.iter().map(|_| Missing::default()).collect();
     let mut adapting = Adapting::new(daemon, &mut embedder);
+    let mut running = daemon.running();
     let mut frames: Vec<(usize, Frame)> = Vec::new();
     let mut features: Vec<Features> = Vec::new();
     loop {
@@ -81,6 +82,10 @@ pub(super) fn run(
         }
         let pictures: Vec<(usize, &PixelBuf)> = frames.iter().map(|(slot, frame)| (*slot, &frame.pixels)).collect();
         let results = embedder.follow_together(&pictures, &mut features);
+        if embedder.running() != running {
+            running = embedder.running();
+            daemon.set_running(running.clone());
+        }
         // Frames that are embedded together are told the same times. A camera whose frames cannot be read is no load.
         if let Some(times) = results.iter().flatten().next() {
             adapting.spent(times.preprocess + times.embed);

@@ -68,7 +68,7 @@ impl Prepared {
         state: State,
         hearts: impl FnMut() -> Heart,
     ) -> Prepared {
-        let (daemon, visits) = Daemon::new(config, config_path, backbone.spec(), state, hearts);
+        let (daemon, visits) = Daemon::new(config, config_path, backbone.spec(), backbone.running(), state, hearts);
         Prepared { daemon: Arc::new(daemon), backbone, grid, visits }
     }
 

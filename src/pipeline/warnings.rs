@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use super::Daemon;
 use crate::capture::CameraConfig;
+use crate::embed::Runtime;
 use crate::sandbox::SandboxMode;
 use crate::state::{AMPLE, free_bytes};
 
@@ -31,6 +32,11 @@ impl Daemon {
                     warnings.push(format!("{what} are not confined: {}", layer.detail));
                 }
             }
+        }
+        // Where it is left to the program, a board without one is as it should be.
+        let running = self.running();
+        if let Some(why) = running.instead.filter(|_| config.model.runtime == Runtime::Wgpu) {
+            warnings.push(format!("no graphics processor computes the model, the CPU does: {why}"));
         }
         match &*self.unread.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(Unread::Invalid(problems)) => {

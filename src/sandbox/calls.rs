@@ -10,6 +10,7 @@ use seccompiler::{
     apply_filter,
 };
 
+use super::Needs;
 use crate::types::command::Confinement;
 
 /// What keeps the kernel from it, if anything does.
@@ -19,14 +20,14 @@ pub fn missing() -> Option<&'static str> {
     (!known).then_some("the kernel has no seccomp (`CONFIG_SECCOMP_FILTER`)")
 }
 
-pub fn confine(programs: bool) -> Confinement {
-    let detail = if programs {
+pub fn confine(needs: &Needs) -> Confinement {
+    let detail = if needs.programs {
         "what the configuration has run may need any".into()
     } else {
-        match filter() {
+        match filter(needs.gpu) {
             Ok(count) => {
-                let detail =
-                    format!("seccomp: {count} of them allowed; no program, no network, no code made at run time");
+                let code = if needs.gpu { "but the graphics driver's" } else { "made at run time" };
+                let detail = format!("seccomp: {count} of them allowed; no program, no network, no code {code}");
                 return Confinement { confined: true, detail };
             }
             Err(error) => format!("seccomp refused: {error}"),
@@ -36,7 +37,7 @@ pub fn confine(programs: bool) -> Confinement {
 }
 
 /// Installs the filter, and tells how many calls it lets through.
-fn filter() -> Result<usize, Error> {
+fn filter(gpu: bool) -> Result<usize, Error> {
     let arch = std::env::consts::ARCH.try_into()?;
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = PLAIN.iter().map(|call| (*call, Vec::new())).collect();
     allowed.extend(OF_THIS_PROCESSOR.iter().map(|call| (*call, Vec::new())));
@@ -55,6 +56,11 @@ fn filter() -> Result<usize, Error> {
         (libc::SYS_prctl, 0, Dword, Eq, libc::PR_GET_NAME as u64),
     ] {
         allowed.entry(call).or_default().push(rule(argument, length, operator, value)?);
+    }
+    if gpu {
+        // Its libraries are loaded, and what it compiles is run.
+        allowed.extend([libc::SYS_mmap, libc::SYS_mprotect].map(|call| (call, Vec::new())));
+        allowed.extend(OF_DRIVERS.iter().map(|call| (*call, Vec::new())));
     }
     // What it would do lies in memory, where a filter cannot look. "Unknown" has the C library take the other, below.
     allowed.insert(libc::SYS_clone3, Vec::new());
@@ -168,6 +174,21 @@ const PLAIN: &[i64] = &[
     libc::SYS_sendto,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
+];
+
+/// What a graphics processor's driver uses beside them.
+const OF_DRIVERS: &[i64] = &[
+    libc::SYS_eventfd2,
+    libc::SYS_fadvise64,
+    libc::SYS_fallocate,
+    libc::SYS_kcmp,
+    libc::SYS_mbind,
+    libc::SYS_memfd_create,
+    libc::SYS_mincore,
+    libc::SYS_mlock,
+    libc::SYS_munlock,
+    libc::SYS_set_mempolicy,
+    libc::SYS_get_mempolicy,
 ];
 
 /// The older forms of some of them, and the permission to use the matrix unit.

@@ -19,6 +19,10 @@ const SYSTEM: [&str; 2] = ["/proc", "/sys"];
 /// Cameras are opened again under names that are not known yet. Whose they are is up to their permissions.
 const DEVICES: &str = "/dev";
 
+/// Where a graphics processor's driver, its libraries, and what says which there are lie.
+const DRIVERS: [&str; 8] =
+    ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share", "/lib", "/lib64", "/etc", "/run/opengl-driver"];
+
 /// What keeps the kernel from it, if anything does.
 pub fn missing() -> Option<&'static str> {
     /// `LANDLOCK_CREATE_RULESET_VERSION`.
@@ -51,6 +55,8 @@ pub fn confine(needs: &Needs) -> Confinement {
             };
             let what = if needs.programs {
                 "writes only to its state; what the configuration has run may read and run all else"
+            } else if needs.gpu {
+                "reads its model, configuration, cameras and the graphics driver, writes to its state, runs nothing"
             } else {
                 "reads its model, configuration and cameras, writes to its state, runs nothing"
             };
@@ -89,6 +95,9 @@ fn restrict(needs: &Needs) -> Result<landlock::RestrictionStatus, RulesetError> 
         .add_rules(path_beneath_rules(&needs.reads, read))?
         .add_rules(path_beneath_rules(&needs.writes, write))?
         .add_rules(path_beneath_rules(&needs.sockets, sockets))?;
+    if needs.gpu {
+        created = created.add_rules(path_beneath_rules(DRIVERS, read))?;
+    }
     if needs.programs {
         created = created.add_rules(path_beneath_rules([Path::new("/")], read | AccessFs::Execute))?;
     }

@@ -36,6 +36,8 @@ pub struct Needs {
     pub sockets: Vec<PathBuf>,
     /// Whether programs are run.
     pub programs: bool,
+    /// Whether a graphics processor's driver is loaded, and compiles.
+    pub gpu: bool,
 }
 
 impl Needs {
@@ -99,7 +101,7 @@ const NEITHER: &str = "this system has neither Landlock nor seccomp";
 fn confine(needs: &Needs) -> SandboxStatus {
     // Landlock first: the filter denies its system calls.
     let files = files::confine(needs);
-    SandboxStatus { files, system_calls: calls::confine(needs.programs) }
+    SandboxStatus { files, system_calls: calls::confine(needs) }
 }
 
 #[cfg(not(target_os = "linux"))]

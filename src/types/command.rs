@@ -205,9 +205,15 @@ pub struct ModelStatus {
     pub family: String,
     /// Hex.
     pub sha256: String,
-    /// "cpu" for now.
+    /// "cpu" or "wgpu".
     pub runtime: String,
-    /// The instruction set of this program's operators; none where the runtime's own compute the network.
+    /// The graphics processor that computes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Why no graphics processor computes, where one was to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+    /// The instruction set of this program's operators on the CPU; none where others compute the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Mean cosine of the probe's features to those that the manifest holds.

@@ -34,9 +34,15 @@ impl Daemon {
     }
 
     pub fn start_in(folder: tempfile::TempDir) -> Daemon {
+        Daemon::start_with(folder, &[])
+    }
+
+    /// With these variables in its environment.
+    pub fn start_with(folder: tempfile::TempDir, variables: &[(&str, &Path)]) -> Daemon {
         let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
         let child = tagalong(folder.path(), &["run", "--config"])
             .arg(folder.path().join("tagalong.toml"))
+            .envs(variables.iter().copied())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()

@@ -242,6 +242,8 @@ pub fn status() -> Status {
             family: "none".into(),
             sha256: "00".repeat(32),
             runtime: "cpu".into(),
+            device: Some("Orin".into()),
+            instead: Some("no Vulkan driver".into()),
             kernel: Some("dotprod".into()),
             probe_cosine: 0.9995,
         },

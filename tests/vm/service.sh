@@ -110,3 +110,24 @@ grep -qw "$(getent group render | cut -d: -f3)" <(sed -n 's/^Groups://p' "/proc/
 tagalong status --json >/tmp/status
 grep -o '"confined": *[a-z]*' /tmp/status | sort | uniq -c | grep -q '2 .*true' || fail "it does not confine itself with the drop-in"
 echo "ok: it runs with the drop-in for graphics processors"
+
+# A driver that is a program, where there is one: it is tried, and runs in the service's sandbox and in the daemon's own.
+if tagalong devices | grep -q '^graphics processor'; then
+    checkpoint=tests/fixtures/checkpoints/vit-timm.safetensors
+    tagalong model import $checkpoint --heads 2 --layer 3 --input-sizes 96x144 --name small --out /etc/tagalong >/dev/null
+    sed -i 's|^input = "240x320"|manifest = "/etc/tagalong/small.toml"\nruntime = "wgpu"|' /etc/tagalong/tagalong.toml
+    systemctl restart tagalong || fail "it does not start on a graphics processor"
+    until_true 90 reports_above 1 || fail "no reports on a graphics processor"
+    tagalong status --json >/tmp/status
+    grep -q '"runtime": *"wgpu"' /tmp/status || fail "the CPU computes: $(grep '"instead"' /tmp/status)"
+    grep -o '"confined": *[a-z]*' /tmp/status | sort | uniq -c | grep -q '2 .*true' || fail "it does not confine itself on a graphics processor"
+    rm /etc/systemd/system/tagalong.service.d/gpu.conf
+    systemctl daemon-reload
+    systemctl restart tagalong || fail "it does not start without the drop-in"
+    until_true 90 reports_above 1 || fail "no reports without the drop-in"
+    tagalong status --json >/tmp/status
+    grep -q '"runtime": *"cpu"' /tmp/status || fail "without the drop-in, memory is written and run"
+    echo "ok: it runs on $(tagalong devices | sed -n 's/^graphics processor *//p' | head -n 1), and without the drop-in on the CPU: $(sed -n 's/.*"instead": *//p' /tmp/status)"
+else
+    echo "SKIPPED: no graphics processor here, not even one that is a program"
+fi

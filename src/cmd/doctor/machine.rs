@@ -27,7 +27,7 @@ pub(super) fn model(config: &ModelConfig) -> (Option<ModelIdentity>, Finding) {
                 spec.name,
                 spec.family,
                 spec.probe_cosine,
-                spec.kernel.as_deref().unwrap_or("tract"),
+                backbone.running(),
             );
             let identity = ModelIdentity { name: spec.name.clone(), features: spec.features.clone(), dim: spec.dim };
             (Some(identity), Finding::good(SUBJECT, told))

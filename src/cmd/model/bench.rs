@@ -7,7 +7,7 @@ use crate::cmd::follow::{ModelChoice, SessionTracker};
 use crate::cmd::values::parse_size;
 use crate::cmd::{connect, out};
 use crate::config::Config;
-use crate::embed::{Backend, ModelConfig};
+use crate::embed::{Backend, GpuFloats, ModelConfig, Runtime};
 use crate::eval::{StageTimes, VideoTracker};
 use crate::propagate::PropagateConfig;
 use crate::types::{Frame, FrameMeta, Mask, PixelBuf, PixelFormat, Timestamp};
@@ -27,7 +27,13 @@ pub struct Args {
     /// Threads of the model; 0 for one a core
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
     threads: u64,
-    /// Who computes the network: auto, int8 or reference
+    /// The processor that computes the network: auto, cpu, or wgpu for a graphics processor
+    #[arg(long, default_value = "auto", value_name = "RUNTIME", value_parser = str::parse::<Runtime>)]
+    runtime: Runtime,
+    /// What a graphics processor computes in: auto, f32 or f16
+    #[arg(long, default_value = "auto", value_name = "FLOATS", value_parser = str::parse::<GpuFloats>)]
+    gpu_floats: GpuFloats,
+    /// Whose operators compute it on the CPU: auto, int8 or reference
     #[arg(long, default_value = "auto", value_name = "BACKEND", value_parser = str::parse::<Backend>)]
     backend: Backend,
     /// Frames that are timed, after a few to warm up
@@ -71,9 +77,11 @@ impl Args {
         let input = self.input_size.map_or("auto".into(), |[height, width]| format!("{height}x{width}"));
         let config = Config::builtin();
         let threads = self.threads as usize;
-        let choice = ModelConfig { input, threads, backend: self.backend, ..ModelConfig::new(self.manifest.clone()) };
+        let (runtime, gpu_floats, backend) = (self.runtime, self.gpu_floats, self.backend);
+        let choice =
+            ModelConfig { input, threads, runtime, gpu_floats, backend, ..ModelConfig::new(self.manifest.clone()) };
         let start = Instant::now();
-        let model = connect::model(&ModelChoice::Manifest(choice))?;
+        let model = connect::model_by(runtime, &ModelChoice::Manifest(choice))?;
         let load = start.elapsed();
         let (name, grid) = (model.describe(), model.grid());
         // The input size is what was asked for, whatever the preset would make of it.

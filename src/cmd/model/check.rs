@@ -45,7 +45,7 @@ impl Args {
             let input = format!("{height}x{width}");
             let config = ModelConfig { input: input.clone(), ..ModelConfig::new(self.manifest.clone()) };
             let model = load(&config).map_err(connect::refused)?;
-            let (cosine, kernel) = (model.spec().probe_cosine, model.spec().kernel.as_deref().unwrap_or("tract"));
+            let (cosine, kernel) = (model.spec().probe_cosine, model.running());
             let text = format_args!("cosine to the probe {cosine:.6}, {least} is needed; computed by {kernel}");
             out::line(format_args!("input       {input}: {text}"))?;
         }

@@ -19,6 +19,10 @@ unsafe impl Plain for i8 {}
 // SAFETY: as above.
 unsafe impl Plain for i32 {}
 // SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
 unsafe impl Plain for f32 {}
 
 /// A slice of numbers on a cache line, of a length that can grow. What it holds after it grew is unspecified numbers.

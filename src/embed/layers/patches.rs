@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::attention::Rows;
 use super::linear::{Linear, ROWS};
 use super::workers::{Scratch, Workers};
-use crate::embed::blocks::{Before, Patches};
+use crate::embed::blocks::{Before, Patches, stretched};
 use crate::embed::kernels::ROW_STEP;
 use crate::embed::kernels::epilogues::Then;
-use crate::resample::antialiased;
 
 /// A convolution whose kernels lie side by side, as the product that it is.
 pub struct PatchEmbedding {
@@ -37,20 +36,10 @@ impl PatchEmbedding {
         self.added.len() / self.linear.outputs()
     }
 
-    /// The same embedding for another grid, [rows, columns]. What is added to patches is stretched by an antialiased cubic, as
-    /// timm does it, whatever the family does at export; the bias of the convolution, which is among it, is the same everywhere.
+    /// The same embedding for another grid, [rows, columns].
     pub fn stretched(&self, from: [usize; 2], to: [usize; 2]) -> PatchEmbedding {
         let PatchEmbedding { patch, channels, linear, added, prefix } = self;
-        let outputs = linear.outputs();
-        let (before, positions) = added.split_at(prefix * outputs);
-        assert_eq!(positions.len(), from[0] * from[1] * outputs, "the positions are of this grid");
-        let [down, across] = [0, 1].map(|axis| antialiased(to[axis], from[axis]));
-        // (to's rows, from's columns, outputs), then (to's rows, to's columns, outputs)
-        let rows = product(&down, from[0], positions, from[1] * outputs);
-        let mut added = before.to_vec();
-        for row in rows.chunks_exact(from[1] * outputs) {
-            added.extend(product(&across, from[1], row, outputs));
-        }
+        let added = stretched(added, *prefix, linear.outputs(), from, to);
         PatchEmbedding { patch: *patch, channels: *channels, linear: Arc::clone(linear), added, prefix: *prefix }
     }
 
@@ -79,15 +68,4 @@ impl PatchEmbedding {
             linear.multiply(engaged, left, scales, sums, Then::Add, out);
         });
     }
-}
-
-/// A matrix, (rows, depth), by another, (depth, columns).
-fn product(left: &[f32], depth: usize, right: &[f32], columns: usize) -> Vec<f32> {
-    let mut product = vec![0.0; left.len() / depth * columns];
-    for (weights, sums) in left.chunks_exact(depth).zip(product.chunks_exact_mut(columns)) {
-        for (weight, line) in weights.iter().zip(right.chunks_exact(columns)).filter(|(weight, _)| **weight != 0.0) {
-            sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += weight * value);
-        }
-    }
-    product
 }

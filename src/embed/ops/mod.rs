@@ -105,6 +105,37 @@ pub fn network(model: &TypedModel) -> Option<Network> {
     }
 }
 
+/// The patch embedding and the blocks that a graph is, one after the other; what is between its input and its output is among them.
+///
+/// # Errors
+/// With the operator that nobody recognised.
+pub fn chain(model: TypedModel) -> TractResult<Result<(blocks::Patches, Vec<Block>), String>> {
+    let model = seamed(model)?.into_decluttered()?;
+    let reader = Reader::new(&model, Scope::All);
+    let mut outlet = model.outputs[0];
+    let mut found = Vec::new();
+    Ok(loop {
+        if let Some(patches) = reader.patches(outlet) {
+            if model.inputs != [patches.from] {
+                break Err(unknown(&model, patches.from));
+            }
+            found.reverse();
+            break Ok((patches.what, found));
+        }
+        let block =
+            reader.residual(outlet).or_else(|| reader.linear_alone(outlet)).or_else(|| reader.norm_alone(outlet));
+        let Some(block) = block else { break Err(unknown(&model, outlet)) };
+        found.push(block.what);
+        outlet = block.from;
+    })
+}
+
+/// Tells of the operator that makes a value.
+fn unknown(model: &TypedModel, outlet: OutletId) -> String {
+    let node = model.node(outlet.node);
+    format!("it does not know what `{}`, an operator {}, is part of", node.name, node.op.name())
+}
+
 /// A graph with a seam behind each patch embedding.
 fn seamed(mut model: TypedModel) -> TractResult<TypedModel> {
     let reader = Reader::new(&model, Scope::All);

@@ -19,8 +19,8 @@ use self::linear::{Smoothing, smoothed};
 pub use self::report::{Agreement, LayerReport, QuantizeReport};
 use super::files::{self, Unfinished};
 use crate::embed::{
-    Backbone, DataFile, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
-    PreprocessError, Preprocessor, Probe, Runtime, hex_digest, load, unproved,
+    Backbone, DataFile, Execution, InnerValues, LoadError, Manifest, ModelConfig, ModelFiles, OnnxFile, Precision,
+    PreprocessError, Preprocessor, Probe, hex_digest, load, unproved,
 };
 use crate::types::{Features, InputTensor, PixelBuf, PixelFormat, probe_image};
 
@@ -242,7 +242,7 @@ impl<'a> Bench<'a> {
 
     /// What a graph makes of all pictures.
     fn features(&self, graph: OnnxFile) -> Result<Vec<Features>, String> {
-        let mut backbone = unproved(self.manifest, graph, Runtime::REFERENCE)?;
+        let mut backbone = unproved(self.manifest, graph, Execution::REFERENCE)?;
         let grid = backbone.spec().grids[0];
         let embed = |input: &InputTensor| {
             let mut features = Features::zeros(grid, backbone.spec().dim);
