@@ -8,10 +8,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tagalong_kernels::embed::blocks::{Activation, Before, NormWeights};
 use tagalong_kernels::embed::kernels::{Panels, ROW_STEP, chosen};
 use tagalong_kernels::embed::layers::{
-    Activation, Attention, AttentionSizes, Before, Layer, Linear, Mlp, Network, NormWeights, PatchEmbedding, Picture,
-    Workers,
+    Attention, AttentionSizes, Layer, Linear, Mlp, Network, PatchEmbedding, Picture, Workers,
 };
 
 const PATCH: usize = 14;
