@@ -20,8 +20,14 @@ const LEAST: f32 = 0.99999;
 /// And of those in floats of 16 bits.
 const LEAST_IN_HALF: f32 = 0.9995;
 
-const GPU: Execution =
-    Execution { threads: 1, runtime: Runtime::Wgpu, gpu_floats: GpuFloats::F32, backend: Backend::Auto, reuse: None };
+const GPU: Execution = Execution {
+    threads: 1,
+    runtime: Runtime::Wgpu,
+    gpu_floats: GpuFloats::F32,
+    gpu_patience_s: 300,
+    backend: Backend::Auto,
+    reuse: None,
+};
 
 fn has_gpu() -> bool {
     let there = adapters().is_ok_and(|adapters| !adapters.is_empty());

@@ -15,8 +15,8 @@ use crate::embed::{self, Backend, Runtime};
 use crate::sandbox;
 use crate::state::State;
 
-/// What a trial may take: drivers compile for seconds where they have not kept what they compiled.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// What a trial may take, as often as the first frame may: a model is loaded too, on the CPU where that fails.
+const PATIENCE: u64 = 3;
 const GLANCE: Duration = Duration::from_millis(5);
 
 /// Try a graphics processor, as the daemon does before it uses one.
@@ -76,7 +76,8 @@ pub fn run(config: &Config) -> Result<(), String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| failed(&error))?;
-    let told = tell(&mut child, config).and_then(|()| outcome(&mut child, PATIENCE));
+    let told = tell(&mut child, config)
+        .and_then(|()| outcome(&mut child, Duration::from_secs(PATIENCE * config.model.gpu_patience_s)));
     // It is gone by then, or not to be waited for.
     let _ = child.kill();
     let _ = child.wait();
@@ -114,6 +115,8 @@ fn outcome(child: &mut Child, patience: Duration) -> Result<Told, String> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     fn outcome_of(script: &str, patience: Duration) -> Result<Told, String> {
         let mut command = Command::new("sh");
         let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
@@ -127,11 +130,11 @@ mod tests {
     fn whatever_becomes_of_a_trial_is_told() {
         let hanging = outcome_of("exec sleep 60", Duration::from_millis(100)).err();
         assert!(hanging.as_ref().is_some_and(|why| why.contains("still busy with a trial")), "{hanging:?}");
-        let crashed = outcome_of("kill -SEGV $$", PATIENCE).err();
+        let crashed = outcome_of("kill -SEGV $$", LONG).err();
         assert!(crashed.as_ref().is_some_and(|why| why.contains("signal: 11")), "{crashed:?}");
-        let silent = outcome_of("exit 1", PATIENCE).err();
+        let silent = outcome_of("exit 1", LONG).err();
         assert!(silent.as_ref().is_some_and(|why| why.contains("exit status: 1")), "{silent:?}");
-        let told = outcome_of("echo '{\"device\":\"Orin\",\"instead\":null}'", PATIENCE).unwrap();
+        let told = outcome_of("echo '{\"device\":\"Orin\",\"instead\":null}'", LONG).unwrap();
         assert_eq!(told.device.as_deref(), Some("Orin"));
     }
 }

@@ -28,6 +28,7 @@ pub const KEYS: &[Key] = &[
     ("model.threads", Whole(0, 64), AtRestart),
     ("model.runtime", OneOf(&["auto", "cpu", "wgpu"]), AtRestart),
     ("model.gpu_floats", OneOf(&["auto", "f32", "f16"]), AtRestart),
+    ("model.gpu_patience_s", Whole(1, 3600), AtRestart),
     ("model.backend", OneOf(&["auto", "int8", "reference"]), AtRestart),
     ("model.together", Flag, AtRestart),
     ("model.reuse", Number(0.0, 1.0), AtRestart),

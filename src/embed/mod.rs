@@ -144,6 +144,8 @@ pub struct ModelConfig {
     pub runtime: Runtime,
     /// What a graphics processor computes in.
     pub gpu_floats: GpuFloats,
+    /// Seconds that a graphics processor may take for its first frame, before which a driver may compile: 1 to 3,600.
+    pub gpu_patience_s: u64,
     /// Whose operators do, on the CPU.
     pub backend: Backend,
     /// Whether frames of several cameras that wait are embedded in one pass.
@@ -164,6 +166,7 @@ impl ModelConfig {
             threads: 0,
             runtime: Runtime::Cpu,
             gpu_floats: GpuFloats::Auto,
+            gpu_patience_s: GPU_PATIENCE_S,
             backend: Backend::Auto,
             together: false,
             reuse: 0.0,
@@ -173,8 +176,8 @@ impl ModelConfig {
 
     pub fn execution(&self) -> Execution {
         let reuse = Reuse::new(self.reuse, self.refresh_frames);
-        let ModelConfig { threads, runtime, gpu_floats, backend, .. } = *self;
-        Execution { threads, runtime, gpu_floats, backend, reuse }
+        let ModelConfig { threads, runtime, gpu_floats, gpu_patience_s, backend, .. } = *self;
+        Execution { threads, runtime, gpu_floats, gpu_patience_s, backend, reuse }
     }
 }
 
@@ -293,16 +296,28 @@ impl std::str::FromStr for Backend {
     }
 }
 
+/// For those who have no configuration.
+const GPU_PATIENCE_S: u64 = 20;
+
 /// How a graph is to be run.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Execution {
     /// 0 for one a core.
     pub threads: usize,
     pub runtime: Runtime,
     pub gpu_floats: GpuFloats,
+    /// As [`ModelConfig::gpu_patience_s`].
+    pub gpu_patience_s: u64,
     pub backend: Backend,
     /// None where every frame is computed whole.
     pub reuse: Option<Reuse>,
+}
+
+impl Default for Execution {
+    /// On all cores, by whose operators the graph asks for.
+    fn default() -> Execution {
+        Execution { backend: Backend::Auto, ..Execution::REFERENCE }
+    }
 }
 
 impl Execution {
@@ -311,6 +326,7 @@ impl Execution {
         threads: 0,
         runtime: Runtime::Cpu,
         gpu_floats: GpuFloats::Auto,
+        gpu_patience_s: GPU_PATIENCE_S,
         backend: Backend::Reference,
         reuse: None,
     };

@@ -75,7 +75,7 @@ impl Arithmetic {
     /// Opens the graphics processor, where there is one, it is to compute, and was not `refused`. What its driver compiles is kept in
     /// `folder`.
     pub fn new(execution: Execution, refused: Option<&str>, folder: Option<&Path>) -> Arithmetic {
-        let Execution { threads, runtime, gpu_floats, backend, .. } = execution;
+        let Execution { threads, runtime, gpu_floats, gpu_patience_s, backend, .. } = execution;
         let threads = match threads {
             0 => cores::physical(),
             some => some,
@@ -87,7 +87,7 @@ impl Arithmetic {
             _ if refused.is_some() => refused.map(|why| Err(why.to_owned())),
             _ => {
                 let software = runtime == Runtime::Wgpu;
-                Some(guarded(|| Resident::open(software, gpu_floats, folder).map_err(TractError::msg)))
+                Some(guarded(|| Resident::open(software, gpu_floats, gpu_patience_s, folder).map_err(TractError::msg)))
             }
         };
         let (gpu, instead) = match opened {

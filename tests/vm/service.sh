@@ -115,7 +115,10 @@ echo "ok: it runs with the drop-in for graphics processors"
 if tagalong devices | grep -q '^graphics processor'; then
     checkpoint=tests/fixtures/checkpoints/vit-timm.safetensors
     tagalong model import $checkpoint --heads 2 --layer 3 --input-sizes 96x144 --name small --out /etc/tagalong >/dev/null
-    sed -i 's|^input = "240x320"|manifest = "/etc/tagalong/small.toml"\nruntime = "wgpu"|' /etc/tagalong/tagalong.toml
+    sed -i 's|^input = "240x320"|manifest = "/etc/tagalong/small.toml"\nruntime = "wgpu"\ngpu_patience_s = 150|' /etc/tagalong/tagalong.toml
+    # An emulated processor compiles for minutes.
+    printf '[Service]\nTimeoutStartSec=600\n' >/etc/systemd/system/tagalong.service.d/slow.conf
+    systemctl daemon-reload
     systemctl restart tagalong || fail "it does not start on a graphics processor"
     until_true 90 reports_above 1 || fail "no reports on a graphics processor"
     tagalong status --json >/tmp/status

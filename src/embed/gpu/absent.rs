@@ -23,7 +23,12 @@ pub fn adapters() -> Result<Vec<Adapter>, String> {
 impl Resident {
     /// # Errors
     /// Always.
-    pub fn open(_software: bool, _floats: GpuFloats, _folder: Option<&Path>) -> Result<Resident, String> {
+    pub fn open(
+        _software: bool,
+        _floats: GpuFloats,
+        _patience_s: u64,
+        _folder: Option<&Path>,
+    ) -> Result<Resident, String> {
         Err(WITHOUT.into())
     }
 

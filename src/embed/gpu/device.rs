@@ -18,8 +18,6 @@ use crate::embed::kernels::bytes_of;
 /// What a frame may take at most. A processor that needs longer hangs, or is of no use; the service manager's watchdog would end the
 /// program later.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same of the first frame, before which some drivers compile what was made ready.
-const FIRST_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A graphics processor that is ready to compute.
 pub struct Gpu {
@@ -143,12 +141,13 @@ pub fn adapters() -> Result<Vec<Adapter>, String> {
 }
 
 impl Gpu {
-    /// Opens the best processor; one that a driver only plays on the CPU if it may be `software`. What the driver compiles is kept in
+    /// Opens the best processor; one that a driver only plays on the CPU if it may be `software`. Its first frame, before which some
+    /// drivers compile what was made ready, may take `first_patience`. What the driver compiles is kept in
     /// `folder`.
     ///
     /// # Errors
     /// A sentence that says why there is none, or what its driver says.
-    pub fn open(software: bool, folder: Option<&Path>) -> Result<Gpu, String> {
+    pub fn open(software: bool, first_patience: Duration, folder: Option<&Path>) -> Result<Gpu, String> {
         let best = found().into_iter().next().ok_or("no Vulkan driver offers a graphics processor here")?;
         let (chosen, adapter) = best;
         if let Some(unfit) = adapter.unfit {
@@ -190,7 +189,7 @@ impl Gpu {
             unchecked,
             #[cfg(test)]
             garbled: false,
-            patience: [FIRST_PATIENCE, PATIENCE],
+            patience: [first_patience, PATIENCE],
         })
     }
 
@@ -328,10 +327,6 @@ impl Gpu {
 
     pub fn is_garbled(&self) -> bool {
         self.garbled
-    }
-
-    pub fn set_first_patience(&mut self, patience: Duration) {
-        self.patience[0] = patience;
     }
 
     pub fn set_patience(&mut self, patience: Duration) {

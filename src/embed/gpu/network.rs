@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wgpu::{Buffer, BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor, MapMode};
 
@@ -21,13 +22,14 @@ pub struct Resident {
 }
 
 impl Resident {
-    /// On the best processor, one that a driver only plays on the CPU if it may be `software`. What its driver compiles is kept in
+    /// On the best processor, one that a driver only plays on the CPU if it may be `software`. Its first frame may take `patience_s`
+    /// seconds. What its driver compiles is kept in
     /// `folder`.
     ///
     /// # Errors
     /// As of [`Gpu::open`], and when the processor does not compute in what it is to.
-    pub fn open(software: bool, floats: GpuFloats, folder: Option<&Path>) -> Result<Resident, String> {
-        let gpu = Gpu::open(software, folder)?;
+    pub fn open(software: bool, floats: GpuFloats, patience_s: u64, folder: Option<&Path>) -> Result<Resident, String> {
+        let gpu = Gpu::open(software, Duration::from_secs(patience_s), folder)?;
         let number = match floats {
             GpuFloats::F32 => Number::F32,
             // A program has to make them of others.

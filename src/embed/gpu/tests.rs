@@ -8,14 +8,13 @@ use super::kernels::{Dispatch, OfPatches, Product, Then};
 use super::*;
 use crate::embed::blocks::{Activation, Attention, Block, Matrix, Mlp, NormWeights, Patches};
 
+/// A program compiles for seconds, and for more beside other tests.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// A processor, if there is one; `TAGALONG_GPU_TESTS=required` has it an error that there is none.
 pub fn gpu() -> Option<Gpu> {
-    match Gpu::open(true, None) {
-        Ok(mut gpu) => {
-            // A program compiles for seconds, and for more beside other tests.
-            gpu.set_first_patience(std::time::Duration::from_secs(300));
-            Some(gpu)
-        }
+    match Gpu::open(true, PATIENCE, None) {
+        Ok(gpu) => Some(gpu),
         Err(problem) if std::env::var_os("TAGALONG_GPU_TESTS").is_some_and(|value| value == "required") => {
             panic!("{problem}")
         }
@@ -366,7 +365,7 @@ fn a_block_takes_few_dispatches() {
 #[test]
 fn what_was_compiled_is_kept_and_what_is_damaged_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Gpu::open(true, Some(folder.path()));
+    let open = || Gpu::open(true, PATIENCE, Some(folder.path()));
     if gpu().is_none() {
         return;
     }
