@@ -34,7 +34,7 @@ fn masks_are_as_true_as_with_features_of_the_cpu() {
     }
     let folder = tempfile::tempdir().unwrap();
     // Small, for a driver that is a program.
-    let wanted = Import { input_sizes: vec![[128, 224]], name: "tiny".into(), ..Import::default() };
+    let wanted = Import { input_sizes: vec![[160, 288]], name: "tiny".into(), ..Import::default() };
     let manifest = import(&checkpoint, &wanted, folder.path()).unwrap().manifest;
     let eval = |options: &[&str]| -> f64 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
