@@ -9,7 +9,7 @@ mod embed_support;
 use std::path::Path;
 use std::process::Command;
 
-use embed_support::{CASES, DEPTH, cosines, imported, open, picture, tokens};
+use embed_support::{CASES, DEPTH, cosines, imported, open, picture, quantized, tokens};
 use tagalong::embed::{Backbone, Backend, Execution, GpuFloats, ModelConfig, Rewritten, Runtime, adapters, load};
 use tagalong::model::vit::Kind;
 use tagalong::types::{Features, PatchGrid};
@@ -71,17 +71,6 @@ fn models_of_every_family_are_what_floats_make_of_them() {
     }
 }
 
-fn quantized(folder: &Path, size: [usize; 2]) -> std::path::PathBuf {
-    let (manifest, _) = imported(&CASES[4], &[size], Kind::Tokens, folder);
-    let quantize = Command::new(env!("CARGO_BIN_EXE_tagalong"))
-        .args(["model", "quantize", "--pictures", "2", "--name", "int8"])
-        .arg(&manifest)
-        .output()
-        .unwrap();
-    assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
-    manifest.with_file_name("int8.toml")
-}
-
 /// In floats there, with the weights that the integers stand for.
 #[test]
 fn a_quantized_model_meets_its_probe() {
@@ -89,7 +78,7 @@ fn a_quantized_model_meets_its_probe() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let manifest = quantized(folder.path(), [14 * 6, 14 * 9]).to_string_lossy().into_owned();
+    let manifest = quantized(&CASES[4], [14 * 6, 14 * 9], folder.path()).to_string_lossy().into_owned();
     let config = ModelConfig { threads: 1, ..ModelConfig::new(manifest) };
     let gpu = load(&ModelConfig { runtime: Runtime::Wgpu, ..config.clone() }).unwrap();
     assert_eq!(gpu.running().runtime(), "wgpu", "{:?}", gpu.running());

@@ -6,7 +6,7 @@ mod embed_support;
 use std::path::Path;
 use std::process::Command;
 
-use embed_support::{CASES, DEPTH, cosines, imported, tokens};
+use embed_support::{CASES, DEPTH, cosines, imported, quantized, tokens};
 use tagalong::embed::{Backend, Execution, Rewritten};
 use tagalong::model::vit::Kind;
 
@@ -80,14 +80,7 @@ fn check(manifest: &Path, kernel: &str) -> (bool, String) {
 #[test]
 fn every_kernel_proves_a_quantized_model() {
     let folder = tempfile::tempdir().unwrap();
-    let (manifest, _) = imported(&CASES[3], &[[14 * 6, 14 * 9]], Kind::Tokens, folder.path());
-    let quantize = Command::new(env!("CARGO_BIN_EXE_tagalong"))
-        .args(["model", "quantize", "--pictures", "2", "--name", "int8"])
-        .arg(&manifest)
-        .output()
-        .unwrap();
-    assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
-    let quantized = manifest.with_file_name("int8.toml");
+    let quantized = quantized(&CASES[3], [14 * 6, 14 * 9], folder.path());
     let auto = Execution { threads: 1, ..Execution::default() };
     let (_, rewritten) = tokens(&quantized.with_extension("onnx"), 14, [14 * 6, 14 * 9], auto);
     let whole = Rewritten { patch_embeddings: 1, attentions: DEPTH, mlps: DEPTH, linears: 0 };

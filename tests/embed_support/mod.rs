@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ndarray::Array2;
 use tagalong::embed::{BareModel, Execution, Rewritten, TractBackbone, load_bare};
@@ -41,6 +42,18 @@ pub fn imported(case: &Case, sizes: &[[usize; 2]], kind: Kind, folder: &Path) ->
     let manifest = import(&fixture(case.checkpoint), &wanted, folder).unwrap().manifest;
     let onnx = manifest.with_extension("onnx");
     (manifest, onnx)
+}
+
+/// The manifest of a model in 8-bit integers of a checkpoint.
+pub fn quantized(case: &Case, size: [usize; 2], folder: &Path) -> PathBuf {
+    let (manifest, _) = imported(case, &[size], Kind::Tokens, folder);
+    let quantize = Command::new(env!("CARGO_BIN_EXE_tagalong"))
+        .args(["model", "quantize", "--pictures", "2", "--name", "int8"])
+        .arg(&manifest)
+        .output()
+        .unwrap();
+    assert!(quantize.status.success(), "{}", String::from_utf8_lossy(&quantize.stderr));
+    manifest.with_file_name("int8.toml")
 }
 
 /// A picture with structure, of 3 x height x width floats around zero.

@@ -207,13 +207,14 @@ proptest! {
     fn attention_is_that_of_floats(
         tokens in 1usize..200,
         heads in 1usize..4,
-        fours in 1usize..17,
+        fours in 1usize..33,
         sharp in 0usize..3,
         number in kinds(),
         seed: u64,
     ) {
         let Some(gpu) = gpu().filter(|gpu| gpu.has(number)) else { return Ok(()) };
-        let width = 4 * fours;
+        // A driver that is a program compiles wider heads in floats of 16 bits for minutes.
+        let width = 4 * if number == Number::F16 { fours.div_ceil(2) } else { fours };
         let stride = heads * width;
         let mut input = numbers(seed, tokens * 3 * stride);
         // Scores of up to hundreds: one key takes all, and which is told by floats of 32 bits alone.
